@@ -1,4 +1,4 @@
-"""Uploads to, and states from, a server that plays the Hub: what arrives, what is tried again, what is told, and no token anywhere."""
+"""Uploads to, and states from, a server that plays the Hub: what arrives, what is tried again, what is reported, and no token anywhere."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from library import console
-from library.errors import UserError
 from library.hub import Repository, StateName, Uploads, fetch_state, state_name
 from tests.hub_server import FakeHub, fake_hub, let_in
 from tests.listening import Heard
+from tests.messages import message, refused
 
 
 @pytest.fixture
@@ -39,7 +39,7 @@ def test_a_file_and_a_folder_arrive_in_a_new_private_repository(hub: FakeHub, tm
     saved(tmp_path / "cat-state", "training.pt", b"moments")
     sent = uploads()
     sent.upload(saved(tmp_path))
-    assert hub.files("models/me/x") == {"runs/1/cat.safetensors": b"weights"}  # it is there when `upload` returns
+    assert hub.files("models/me/x") == {"runs/1/cat.safetensors": b"weights"}  # it exists when `upload` returns
     sent.upload(tmp_path / "cat-state")
     sent.close()
     assert hub.files("models/me/x") == {
@@ -66,7 +66,8 @@ def test_uploading_privately_into_a_public_repository_is_told(hub: FakeHub, tmp_
     sent = uploads()
     sent.upload(saved(tmp_path))
     sent.close()
-    assert heard.warnings == ["--huggingface_repo_id me/x: is already public; everyone can see uploads"]
+    assert len(heard.warnings) == 1
+    message(heard.warnings, "--huggingface_repo_id me/x", "public")
     assert sent.done == 1
 
 
@@ -78,8 +79,8 @@ def test_a_passing_fault_is_tried_again_and_a_lasting_one_counted_and_tried_at_t
     hub.faults[:] = [409] * 20  # (5xx huggingface_hub itself tries again, for half a minute)
     sent.upload(saved(tmp_path, "b.safetensors"))
     assert (sent.done, sent.failed) == (1, 1)
-    (warning,) = heard.warnings
-    assert "b.safetensors could not be uploaded (" in warning and "409" in warning and warning.endswith("training continues")
+    assert len(heard.warnings) == 1
+    message(heard.warnings, "b.safetensors", "409", "training continues")
     hub.faults.clear()
     sent.close()
     assert (sent.done, sent.failed) == (2, 0)
@@ -93,8 +94,8 @@ def test_a_wrong_token_is_told_at_once_without_showing_it_and_never_raised(hub: 
     sent.close()
     assert (sent.done, sent.failed) == (0, 1)
     first, second = heard.warnings
-    assert first.startswith("--huggingface_repo_id me/x: the repository cannot be reached (") and "401" in first
-    assert "cat.safetensors could not be uploaded (" in second and "401" in second and "check --huggingface_token" in second
+    message(first, "--huggingface_repo_id me/x", "401")
+    message(second, "cat.safetensors", "401", "--huggingface_token")
     assert "hf_wrong" not in first + second
 
 
@@ -142,7 +143,7 @@ def test_a_states_name_is_read_as_users_type_it() -> None:
 
 @pytest.mark.parametrize("text", ["me/x", "test-state", "me/x/s:main:modle", "me/x/s:main:model:more", "C:/me/x/s:main:model:x"])
 def test_another_form_of_name_is_told(text: str) -> None:
-    with pytest.raises(UserError, match="--resume"):
+    with refused("HUB-001", "--resume", text):
         state_name(text)
 
 
@@ -156,8 +157,8 @@ def test_a_state_comes_from_the_hub_as_a_folder(hub: FakeHub) -> None:
 
 def test_what_is_not_there_is_told_in_one_line(hub: FakeHub) -> None:
     hub.add("models/me/x", {"other-state/state.json": b"{}"})
-    with pytest.raises(UserError, match=r"me/x has no folder cat-state \(revision main\)"):
+    with refused("HUB-003", "me/x", "cat-state", "revision main"):
         fetch_state("me/x/cat-state", "hf_right")
-    with pytest.raises(UserError, match="--resume me/y/cat-state: cannot be fetched from the Hub") as fault:
+    with refused("HUB-002", "--resume me/y/cat-state") as error:
         fetch_state("me/y/cat-state", "hf_right")
-    assert "\n" not in str(fault.value)
+    assert "\n" not in str(error.value)

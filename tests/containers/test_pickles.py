@@ -1,4 +1,4 @@
-"""Pickled files in the form that torch wrote before 1.6, with all that lies beside the weights in them."""
+"""Pickled files in the form that torch wrote before 1.6, with all that is in them next to the weights."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ import pytest
 import torch
 
 from library.containers.weights_file import open_weights
-from library.errors import UserError
+from tests.messages import refused
 
 
 class Moments:
-    """Stands for an object of a class that is not installed where the file is read."""
+    """Represents an object of a class that is not installed where the file is read."""
 
     def __init__(self) -> None:
         self.table = {"best": Path("x"), "score": torch.randn(7)}
@@ -46,12 +46,12 @@ def test_what_lies_beside_the_weights_does_not_hinder_reading_them(name: str, or
 @pytest.mark.parametrize("zipped", [True, False])
 def test_a_pickle_without_a_table_of_tensors_is_not_called_damaged(zipped: bool, tmp_path: Path) -> None:
     torch.save([torch.randn(2), torch.randn(2)], tmp_path / "list.pt", _use_new_zipfile_serialization=zipped)
-    with pytest.raises(UserError, match=r"list\.pt: has no table of weights; use a file of named tensors"):
+    with refused("FILE-006", "--x", tmp_path / "list.pt", "named tensors"):
         open_weights(tmp_path / "list.pt", "--x")
 
 
 def test_an_old_file_that_is_cut_short_is_still_told(tmp_path: Path) -> None:
     torch.save({"state_dict": WEIGHTS, **COMPANY["optimizer_states"]}, tmp_path / "old.ckpt", _use_new_zipfile_serialization=False)
     (tmp_path / "old.ckpt").write_bytes((tmp_path / "old.ckpt").read_bytes()[:-30])
-    with pytest.raises(UserError, match="truncated; download or copy it again"):
+    with refused("FILE-005", "--x", tmp_path / "old.ckpt", "truncated"):
         open_weights(tmp_path / "old.ckpt", "--x")

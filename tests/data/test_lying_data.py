@@ -1,4 +1,4 @@
-"""Images and latents that say they have more than their bytes can hold, or something else: told, in no time and no memory."""
+"""Images and latents that claim more than their bytes can contain, or something else: refused, in no time and no memory."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from library.data.pixels.latent_files import read_latents
 from library.data.pixels.masks import _stored_opacity
 from library.data.scan.image_headers import ALWAYS_UNPACKED, RICHEST, Unreadable, open_image, read_header
 from library.data.scan.latent_headers import read_foreign
-from library.errors import UserError
 from tests.lying.files import chunk, npy, png, sound_npz, write_npz, write_packed
+from tests.messages import refused
 
 ROOT = Path(__file__).parents[2]
 
@@ -36,7 +36,7 @@ BOMBS = {
     "grey": png(200_000, 200_000, colour=0),
     "black and white": png(2_000_000, 2_000_000, colour=0, bits=1),
 }
-# Chunks beside a sound picture that unpack to 100 MB.
+# Chunks next to a sound image that unpack to 100 MB.
 _PACKED = zlib.compress(bytes(100 << 20), 9)
 CHUNKS = {
     "a colour profile": chunk(b"iCCP", b"x\0\0" + _PACKED),
@@ -54,15 +54,15 @@ def test_an_image_of_more_pixels_than_its_bytes_hold_is_not_opened(case: str, tm
 
 
 def test_bombs_cost_no_memory_and_no_time(tmp_path: Path) -> None:
-    """In a process of its own: what is refused, and what unpacks beside a sound picture, in under 2 s each and 200 MB."""
+    """In a separate process: what is refused, and what unpacks next to a sound image, in under 2 s each and 200 MB."""
     row = b"\0" + bytes(3 * 64)
     for number, content in enumerate([*BOMBS.values(), *(png(64, 64, zlib.compress(row * 64), one) for one in CHUNKS.values())]):
         (tmp_path / f"{number}.png").write_bytes(content)
     done = subprocess.run([sys.executable, "-c", _READ_ALL, tmp_path], cwd=ROOT, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
-    found = json.loads(done.stdout)
-    assert len(found["seconds"]) == len(BOMBS) + len(CHUNKS) and max(found["seconds"].values()) < 2, found
-    assert found["peak"] is None or found["peak"] < 200e6, found
+    figures = json.loads(done.stdout)
+    assert len(figures["seconds"]) == len(BOMBS) + len(CHUNKS) and max(figures["seconds"].values()) < 2, figures
+    assert figures["peak"] is None or figures["peak"] < 200e6, figures
 
 
 _READ_ALL = """
@@ -86,8 +86,8 @@ print(json.dumps({"seconds": seconds, "peak": peak}))
 
 
 def test_large_pictures_that_are_real_are_opened(tmp_path: Path) -> None:
-    """White paper of 178 million pixels; a white mask of 600; a photograph of a thousand million. Of each the bytes that its picture
-    takes at the least, without the picture."""
+    """White paper of 178 million pixels; a white mask of 600; a photograph of a thousand million. Of each the bytes that its image
+    takes at the least, without the image."""
     (tmp_path / "paper.png").write_bytes(png(13_400, 13_400, bytes(3 * 13_400**2 // 1030)))
     assert read_header(tmp_path / "paper.png").size == (13_400, 13_400)
     (tmp_path / "mask.png").write_bytes(png(24_500, 24_500, bytes(24_500**2 // 1030), colour=0))
@@ -189,7 +189,7 @@ def test_sizes_of_images_that_are_none_are_left_out(tmp_path: Path) -> None:
 
 def test_a_mask_beside_latents_that_lies_is_told(tmp_path: Path) -> None:
     (tmp_path / "a.npz").write_bytes(b"hello")
-    with pytest.raises(UserError, match=r"latents .*a\.npz: cannot be read \(is damaged"):
+    with refused("DATA-015", f"latents {tmp_path / 'a.npz'}:", "damaged"):
         _stored_opacity(tmp_path / "a.npz", (96, 64))
     for mask, brightest in ((np.full((64, 96), 9.0), 255), (np.full((64, 96), np.nan), 0), (np.full((64, 96), -1.0), 0)):
         np.savez(tmp_path / "a.npz", latents=np.zeros((4, 8, 12), np.float32), alpha_mask=mask.astype(np.float32))

@@ -1,4 +1,4 @@
-"""Timesteps: how often each is drawn, beside the paper's density or the table itself; and draws of an update that miss nothing."""
+"""Timesteps: how often each is drawn, compared with the paper's density or the table itself; and draws of an update that miss nothing."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import torch
 from library.diffusion.timesteps import TimestepDraws, by_weights, drawn_timesteps, logit_normal
 from library.options.timestep_bias import LogitNormal, Table, read_bias
 from library.seeds import fold
+from tests.messages import message
 
 ALL = range(1000)
 
@@ -47,8 +48,8 @@ def test_logit_normal_is_the_density_of_the_paper(mean: float, std: float) -> No
     expected = density.reshape(1000, 200).mean(axis=1) / 1000
     shares = np.diff([0.0, *(logit_normal(ALL, mean, std).shares or ())])
     assert np.abs(shares - expected).max() < 2e-7 and shares.sum() == pytest.approx(1)
-    found = shares_of(logit_normal(ALL, mean, std)).reshape(10, 100).sum(axis=1)
-    assert np.abs(found - expected.reshape(10, 100).sum(axis=1)).max() < 0.01
+    measured = shares_of(logit_normal(ALL, mean, std)).reshape(10, 100).sum(axis=1)
+    assert np.abs(measured - expected.reshape(10, 100).sum(axis=1)).max() < 0.01
 
 
 def test_a_table_is_drawn_by_its_straight_lines() -> None:
@@ -58,8 +59,8 @@ def test_a_table_is_drawn_by_its_straight_lines() -> None:
     assert np.allclose(bias.weights(ALL), expected)
     shares = np.diff([0.0, *(by_weights(ALL, bias.weights(ALL)).shares or ())])
     assert np.allclose(shares, expected / expected.sum(), atol=1e-12)
-    found = shares_of(by_weights(ALL, bias.weights(ALL)))
-    assert found[900:].sum() == 0 and np.abs(found.reshape(10, 100).sum(axis=1) - shares.reshape(10, 100).sum(axis=1)).max() < 0.01
+    measured = shares_of(by_weights(ALL, bias.weights(ALL)))
+    assert measured[900:].sum() == 0 and np.abs(measured.reshape(10, 100).sum(axis=1) - shares.reshape(10, 100).sum(axis=1)).max() < 0.01
     part = by_weights(range(500, 700), bias.weights(range(500, 700))).numbers(range(5000))
     assert min(part) >= 500 and max(part) < 700
 
@@ -92,9 +93,9 @@ def test_an_update_has_one_draw_in_each_stretch_of_equal_probability(draws: Time
 def test_each_images_own_draws_stay_distributed_as_they_were(draws: TimestepDraws) -> None:
     rng, count = np.random.default_rng(0), 4
     strata = torch.from_numpy(np.stack([rng.integers(0, count, 40000), np.full(40000, count)], axis=1))
-    found = np.bincount(np.array(draws.numbers(range(40000), strata)) // 100, minlength=10) / 40000
+    counts = np.bincount(np.array(draws.numbers(range(40000), strata)) // 100, minlength=10) / 40000
     plain = TimestepDraws(draws.among, draws.shares)
-    assert np.abs(found - shares_of(plain).reshape(10, 100).sum(axis=1)).max() < 0.012
+    assert np.abs(counts - shares_of(plain).reshape(10, 100).sum(axis=1)).max() < 0.012
 
 
 def test_the_mean_of_a_stratified_update_scatters_far_less() -> None:
@@ -122,23 +123,24 @@ def test_they_come_as_whole_numbers_on_the_device() -> None:
 
 
 @pytest.mark.parametrize(
-    ("sampling", "words", "said"),
+    ("sampling", "words", "names"),
     [
-        ("uniform", ["mean=1"], "is for --timestep_sampling logit_normal or table"),
-        ("logit_normal", ["mean"], "expected mean=… or std=… with a number, not 'mean'"),
-        ("logit_normal", ["meen=1"], "expected mean=… or std=…"),
-        ("logit_normal", ["std=0"], "std over 0 and at most 10"),
-        ("logit_normal", ["mean=nan"], "expected mean=… or std=… with a number"),
-        ("table", [], "--timestep_sampling table needs timestep:weight"),
-        ("table", ["1000:1"], "a timestep from 0 to 999"),
-        ("table", ["5:-1"], "a weight of at least 0"),
-        ("table", ["5=1"], "expected timestep:weight"),
-        ("table", ["5:1", "05:2"], "timestep 5 appears twice"),
+        ("uniform", ["mean=1"], ("--timestep_sampling logit_normal or table",)),
+        ("logit_normal", ["mean"], ("mean=… or std=…", "'mean'")),
+        ("logit_normal", ["meen=1"], ("mean=… or std=…", "'meen=1'")),
+        ("logit_normal", ["std=0"], ("std", "over 0", "10")),
+        ("logit_normal", ["mean=nan"], ("mean=… or std=…", "'mean=nan'")),
+        ("table", [], ("--timestep_sampling table", "timestep:weight")),
+        ("table", ["1000:1"], ("0 to 999", "1000")),
+        ("table", ["5:-1"], ("at least 0", "-1")),
+        ("table", ["5=1"], ("timestep:weight", "'5=1'")),
+        ("table", ["5:1", "05:2"], ("timestep 5", "twice")),
     ],
 )
-def test_a_bias_that_cannot_be_read_says_why(sampling: str, words: list[str], said: str) -> None:
-    with pytest.raises(ValueError, match=said):
+def test_a_bias_that_cannot_be_read_says_why(sampling: str, words: list[str], names: tuple[str, ...]) -> None:
+    with pytest.raises(ValueError) as error:
         read_bias(sampling, words)
+    message(error.value, *names)
 
 
 def test_a_bias_is_read() -> None:

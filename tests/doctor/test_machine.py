@@ -9,6 +9,7 @@ import pytest
 
 from library.doctor.machine import judge_encodings, judge_memory
 from tests.doctor.fakes import doctor, lines_of
+from tests.messages import message
 
 GIB = 1 << 30
 
@@ -27,5 +28,5 @@ def test_memory_is_that_of_the_machine_and_unknown_without_psutil(monkeypatch: p
 def test_output_that_lacks_letters_is_a_note() -> None:
     assert [finding.level for finding in judge_encodings()] in (["ok"], ["note"])
     code, text = doctor("--", "train_nothing.py", PYTHONIOENCODING="cp1252", PYTHONUTF8="0")
-    assert any("the encoding of output is cp1252" in line and "PYTHONUTF8=1" in line for line in lines_of(text, "note"))
-    assert code == 1  # there is no such script
+    message(lines_of(text, "note"), "cp1252", "PYTHONUTF8=1")
+    assert code == 1  # train_nothing.py does not exist

@@ -14,6 +14,7 @@ from library.doctor.findings import Finding
 from library.doctor.heavy import _product
 from library.doctor.torch_build import judge_torch, runs_on
 from tests.doctor import fakes
+from tests.messages import message
 
 RTX = Driver(("NVIDIA GeForce RTX 3060",), "580.65.06")
 RIGHT = ("cuda:0 float32 right", "cuda:0 bfloat16 right", "cuda:0 float16 right")
@@ -25,36 +26,39 @@ CPU = {"version": ("2.13.0+cpu",), "product": ("cpu float32 right",)}
 NO_CARD = {"version": ("2.13.0+cu130",), "cuda": ("13.0",), "unavailable": ("RuntimeError: No CUDA GPUs are available",)}
 
 
-def judged(told: dict[str, tuple[str, ...]], driver: Driver, level: str, failure: str | None = None) -> list[Finding]:
-    return [finding for finding in judge_torch(Answer(told, failure), driver) if finding.level == level]
+def judged(answers: dict[str, tuple[str, ...]], driver: Driver, level: str, failure: str | None = None) -> list[Finding]:
+    return [finding for finding in judge_torch(Answer(answers, failure), driver) if finding.level == level]
 
 
 def test_sound_card_has_neither_fault_nor_note() -> None:
     assert not judged(SOUND, RTX, "error") and not judged(SOUND, RTX, "note")
-    assert judged(SOUND, RTX, "ok")[-1].text == "matrix products on cuda:0 are correct in float32, bfloat16, float16"
+    message(judged(SOUND, RTX, "ok")[-1].text, "cuda:0", "float32, bfloat16, float16")
 
 
 def test_machine_without_a_card_is_no_fault() -> None:
-    for told in (CPU, NO_CARD):
-        assert not judged(told, Driver(), "error") and len(judged(told, Driver(), "note")) == 1
+    for answers in (CPU, NO_CARD):
+        assert not judged(answers, Driver(), "error") and len(judged(answers, Driver(), "note")) == 1
 
 
 @pytest.mark.parametrize(
-    ("told", "driver", "said", "remedy"),
+    ("answers", "driver", "names", "remedy"),
     [
-        (CPU, RTX, "computes on the CPU only, but the machine has NVIDIA GeForce RTX 3060", "Get started"),
-        (CPU, Driver(problem="an NVIDIA card is present, but its driver is missing"), "its driver is missing", "newest driver"),
-        (NO_CARD, Driver(problem="an NVIDIA card is present, but its driver is missing"), "its driver is missing", "newest driver"),
-        (NO_CARD, Driver(("GTX",), "551.23"), "551.23 is too old for PyTorch's CUDA 13.0, which needs 580 or newer", "newest driver"),
-        (NO_CARD, RTX, "No CUDA GPUs are available", "newest driver"),
-        (SOUND | {"card": ("cuda:0 6.1 GTX 1080",)}, RTX, "compute capability 6.1, which this PyTorch does not support", "older CUDA"),
-        (SOUND | {"product": (*RIGHT[:2], "cuda:0 float16 wrong")}, RTX, "float16 on cuda:0 gives wrong numbers", "newest driver"),
-        (SOUND | {"product": ("cuda:0 float32 RuntimeError: no kernel image",)}, RTX, "fails: RuntimeError: no kernel", "Get started"),
+        (CPU, RTX, ("CPU only", "NVIDIA GeForce RTX 3060"), "Get started"),
+        (CPU, Driver(problem="an NVIDIA card is present, but its driver is missing"), ("driver is missing",), "newest driver"),
+        (NO_CARD, Driver(problem="an NVIDIA card is present, but its driver is missing"), ("driver is missing",), "newest driver"),
+        (NO_CARD, Driver(("GTX",), "551.23"), ("driver 551.23", "CUDA 13.0", "580"), "newest driver"),
+        (NO_CARD, RTX, ("No CUDA GPUs are available",), "newest driver"),
+        (SOUND | {"card": ("cuda:0 6.1 GTX 1080",)}, RTX, ("cuda:0", "GTX 1080", "6.1"), "older CUDA"),
+        (SOUND | {"product": (*RIGHT[:2], "cuda:0 float16 wrong")}, RTX, ("float16", "cuda:0", "wrong"), "newest driver"),
+        (SOUND | {"product": ("cuda:0 float32 RuntimeError: no kernel image",)}, RTX, ("RuntimeError: no kernel",), "Get started"),
     ],
 )  # fmt: skip
-def test_each_fault_is_told_with_its_remedy(told: dict[str, tuple[str, ...]], driver: Driver, said: str, remedy: str) -> None:
-    (finding,) = judged(told, driver, "error")
-    assert said in finding.text and remedy in finding.remedy
+def test_each_fault_is_told_with_its_remedy(
+    answers: dict[str, tuple[str, ...]], driver: Driver, names: tuple[str, ...], remedy: str
+) -> None:
+    (finding,) = judged(answers, driver, "error")
+    message(finding.text, *names)
+    assert remedy in finding.remedy
 
 
 def test_cards_that_a_variable_hides_are_not_the_drivers_fault(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -69,9 +73,9 @@ def test_crash_on_the_card_is_a_fault() -> None:
 
 
 def test_card_older_than_bfloat16_is_a_note() -> None:
-    told = SOUND | {"card": ("cuda:0 7.5 RTX 2080",), "product": (RIGHT[0], "cuda:0 bfloat16 RuntimeError: not supported", RIGHT[2])}
-    assert not judged(told, RTX, "error")
-    assert "--mixed_precision fp16" in judged(told, RTX, "note")[0].remedy
+    answers = SOUND | {"card": ("cuda:0 7.5 RTX 2080",), "product": (RIGHT[0], "cuda:0 bfloat16 RuntimeError: not supported", RIGHT[2])}
+    assert not judged(answers, RTX, "error")
+    assert "--mixed_precision fp16" in judged(answers, RTX, "note")[0].remedy
 
 
 @pytest.mark.parametrize(

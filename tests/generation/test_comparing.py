@@ -20,7 +20,6 @@ from safetensors.torch import load_file, save_file
 
 import gen_img
 import train_network
-from library.errors import UserError
 from library.generation.checks import NetworkChoice
 from library.generation.comparing.columns import in_order, labels_of, network_files
 from library.generation.comparing.losses import standings, verdict
@@ -33,6 +32,7 @@ from library.pictures.prompt_files import SamplePrompt
 from networks.lora import create_network
 from tests.generation.test_gen_img import lora  # noqa: F401  # a fixture
 from tests.generation.test_same_as_samples import pixels
+from tests.messages import message, refusal, refused
 from tests.scripts.running import run_in_process
 from tests.scripts.starting import dataset, start
 from tests.small_models import write_checkpoint
@@ -67,12 +67,12 @@ def compare(tiny_v1: Path, epochs: Path, tmp_path: Path) -> Compare:
 
 
 def cells_of(folder: Path) -> dict[str, int]:
-    """Each picture's name and when it was written."""
+    """Each image's name and when it was written."""
     return {path.name: path.stat().st_mtime_ns for path in (folder / "cells").iterdir()}
 
 
 class Page(HTMLParser):
-    """What is in a page: the words of its table's head, the texts of its pictures, and every address."""
+    """What is in a page: the words of its table's head, the texts of its images, and every address."""
 
     def __init__(self, text: str) -> None:
         super().__init__()
@@ -83,11 +83,11 @@ class Page(HTMLParser):
         self.feed(text)
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        found = dict(attrs)
+        values = dict(attrs)
         self._tags.append(tag)
-        self.addresses += [address for name in ("src", "href") if (address := found.get(name))]
+        self.addresses += [address for name in ("src", "href") if (address := values.get(name))]
         if tag == "button":
-            self.pictures.append(found["data-text"] or "")
+            self.pictures.append(values["data-text"] or "")
 
     def handle_data(self, data: str) -> None:
         if self._tags and self._tags[-1] == "th" and data.strip():
@@ -96,17 +96,17 @@ class Page(HTMLParser):
 
 def test_epochs_stand_in_their_order_and_the_last_file_at_the_end() -> None:
     names = "dog dog-000010 dog-000002 cat-step00000100 cat-step00000020 cat v10 v9".split()
-    found = [path.stem for path in in_order(Path(f"{name}.safetensors") for name in names)]
-    assert found == "cat-step00000020 cat-step00000100 cat dog-000002 dog-000010 dog v9 v10".split()
+    stems = [path.stem for path in in_order(Path(f"{name}.safetensors") for name in names)]
+    assert stems == "cat-step00000020 cat-step00000100 cat dog-000002 dog-000010 dog v9 v10".split()
 
 
 def test_patterns_are_expanded_here_and_every_file_comes_once(epochs: Path) -> None:
-    found = network_files([str(epochs / "dog-0000*.safetensors"), str(epochs / "dog-000010.safetensors")])
-    assert [path.name for path in found] == ["dog-000002.safetensors", "dog-000010.safetensors"]
+    files = network_files([str(epochs / "dog-0000*.safetensors"), str(epochs / "dog-000010.safetensors")])
+    assert [path.name for path in files] == ["dog-000002.safetensors", "dog-000010.safetensors"]
     odd = epochs / "dog[1].safetensors"
     shutil.copy(epochs / "dog.safetensors", odd)
     assert network_files([str(odd)]) == [odd]  # a file of that very name is no pattern
-    with pytest.raises(UserError, match=r"--networks .*cat\*: no file matches this pattern"):
+    with refused("PATH-001", "--networks", epochs / "cat*"):
         network_files([str(epochs / "cat*")])
 
 
@@ -115,9 +115,9 @@ def test_a_words_file_beside_its_networks_gets_no_column(epochs: Path) -> None:
     word = epochs / "dog-my-dog.safetensors"
     save_file({"emb_params": torch.ones(1, 64)}, word)
     assert word not in network_files([str(epochs / "dog*.safetensors")])
-    with pytest.raises(UserError, match="is an embedding"):
+    with refused("LORA-001", "--networks", word, "embedding"):
         network_files([str(word)])
-    with pytest.raises(UserError, match="only embeddings match"):
+    with refused("PATH-001", "--networks", "embeddings"):
         network_files([str(epochs / "*my-dog*")])
     word.unlink()
 
@@ -211,7 +211,7 @@ def test_a_killed_comparison_goes_on(compare: Compare, monkeypatch: pytest.Monke
     monkeypatch.setattr(run, "write_png", killed)
     folder = compare("--prompt", "a cat", "--strengths", 0.5, 1, code=130)
     assert len(cells_of(folder)) == 2
-    assert "4 still to be generated" in (folder / "index.html").read_text(encoding="utf-8")  # of the first file's end
+    message((folder / "index.html").read_text(encoding="utf-8"), "4 still")  # of the first file's end
     monkeypatch.setattr(run, "write_png", write)
     before = cells_of(folder)
     compare("--prompt", "a cat", "--strengths", 0.5, 1)
@@ -247,14 +247,15 @@ def test_the_best_is_told_from_others_by_the_noise_of_the_differences() -> None:
     """Losses that differ much from image to image and little from column to column: the paired standard error of a t-test."""
     easy, hard = [0.1, 0.2, 0.6, 0.9], [0.11, 0.22, 0.61, 0.93]
     same = [0.101, 0.199, 0.599, 0.902]
-    found = standings([hard, easy, same])
-    assert [one.is_best for one in found] == [False, True, False]
+    columns = standings([hard, easy, same])
+    assert [one.is_best for one in columns] == [False, True, False]
     differences = [one - other for one, other in zip(hard, easy, strict=True)]
-    assert found[0].behind == pytest.approx(statistics.fmean(differences))
-    assert found[0].noise == pytest.approx(np.std(differences, ddof=1) / np.sqrt(4))
-    assert found[0].is_apart and not found[2].is_apart
-    said = verdict(["a", "b", "c"], found, 4)
-    assert said.startswith("lowest validation loss: b (0.45000, 4 images)") and said.endswith("times the noise: c")
+    assert columns[0].behind == pytest.approx(statistics.fmean(differences))
+    assert columns[0].noise == pytest.approx(np.std(differences, ddof=1) / np.sqrt(4))
+    assert columns[0].is_apart and not columns[2].is_apart
+    said = verdict(["a", "b", "c"], columns, 4)
+    message(said, "b (0.45000, 4 images)")
+    assert said.endswith("times the noise: c")
     assert standings([[0.1], [0.2]])[1].noise is None and "for a single image" in verdict(["a", "b"], standings([[0.1], [0.2]]), 1)
     assert standings([[float("nan")] * 2, [0.1, 0.2]])[1].is_best
 
@@ -303,24 +304,27 @@ def test_losses_stand_under_the_columns_and_are_measured_once(
 
 
 @pytest.mark.parametrize(
-    ("argv", "said"),
+    ("argv", "asked"),
     [
-        ((), "--prompt is missing"),
-        (("--prompt", "a", "--from_file", "FILE"), "--prompt, --from_file: use one or the other"),
-        (("--prompt", "a", "--images", "FOLDER", "--dataset_config", "FILE"), "--images, --dataset_config: use one or the other"),
-        (("--prompt", "a", "--networks", "none*"), "no file matches this pattern"),
-        (("--prompt", "a", "--networks", "none.safetensors"), "SD-PATH-001"),
-        (("--prompt", "a", "--images", "FOLDER"), "FOLDER"),
-        (("--prompt", "a", "--fp16", "--bf16"), "--fp16, --bf16"),
+        ((), ("OPT-007", "--prompt")),
+        (("--prompt", "a", "--from_file", "FILE"), ("OPT-008", "--prompt, --from_file")),
+        (("--prompt", "a", "--images", "FOLDER", "--dataset_config", "FILE"), ("OPT-008", "--images, --dataset_config")),
+        (("--prompt", "a", "--networks", "none*"), ("PATH-001", "--networks", "none*")),
+        (("--prompt", "a", "--networks", "none.safetensors"), ("PATH-001", "--networks", "none.safetensors")),
+        (("--prompt", "a", "--images", "FOLDER"), ("DATA-003", "empty FOLDER")),
+        (("--prompt", "a", "--fp16", "--bf16"), ("OPT-008", "--fp16, --bf16")),
     ],
 )
-def test_what_cannot_be_is_refused_in_one_line(argv: tuple[str, ...], said: str, compare: Compare, tmp_path: Path, capsys) -> None:
+def test_what_cannot_be_is_refused_in_one_line(
+    argv: tuple[str, ...], asked: tuple[str, ...], compare: Compare, tmp_path: Path, capsys
+) -> None:
     files = {"FILE": tmp_path / "p.txt", "FOLDER": tmp_path / "empty FOLDER"}
     files["FILE"].write_text("a\n", encoding="utf-8")
     files["FOLDER"].mkdir()
     folder = compare(*(files.get(word, word) for word in argv), code=2)
-    told = capsys.readouterr().err
-    assert said in told and "Traceback" not in told and not folder.exists()
+    errors = capsys.readouterr().err
+    refusal(errors, *asked)
+    assert "Traceback" not in errors and not folder.exists()
 
 
 def test_a_network_module_can_be_named(compare: Compare, epochs: Path) -> None:
@@ -342,7 +346,7 @@ def test_a_network_module_can_be_named(compare: Compare, epochs: Path) -> None:
 
 
 def test_other_options_of_the_model_and_of_the_work_act(tiny_v2: Path, tmp_path: Path) -> None:
-    """Each makes another picture, or none anew where it changes none."""
+    """Each changes the images, or generates none again where it changes none."""
     model, vae = load(tiny_v2, v2=True), write_checkpoint(tmp_path / "vae.safetensors", "v2", seed=4)
     network = create_network(1.0, 2, 2.0, None, model.text_encoder, model.unet)
     network.save_weights(tmp_path / "a.safetensors", None, {})
@@ -360,10 +364,10 @@ def test_other_options_of_the_model_and_of_the_work_act(tiny_v2: Path, tmp_path:
         (("--ckpt", tiny_v2, "--bf16", "--no_half_vae"), True),
     ):
         assert run_in_process(compare_networks.main, *base, *more) == 0
-        found = {path.name: pixels(path).tobytes() for path in (tmp_path / "out" / "cells").iterdir()}
-        assert len(found) == len(seen) + anew, more
-        seen = found
-    assert len(set(seen.values())) >= len(seen) - 1  # v2 reads its last layer but one, whatever --clip_skip says
+        cells = {path.name: pixels(path).tobytes() for path in (tmp_path / "out" / "cells").iterdir()}
+        assert len(cells) == len(seen) + anew, more
+        seen = cells
+    assert len(set(seen.values())) >= len(seen) - 1  # v2 reads its last layer but one with any --clip_skip
 
 
 @pytest.mark.parametrize("main", [gen_img.main, compare_networks.main], ids=["gen_img", "compare_networks"])
@@ -376,5 +380,5 @@ def test_a_full_disk_is_one_line(main: Callable[..., None], tiny_v1: Path, epoch
     argv = ("--ckpt", tiny_v1, "--outdir", tmp_path / "out", "--prompt", "a", *QUICK, *files)
     assert run_in_process(main, *argv) == 2
     (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error:")]
-    assert "cannot be written (No space left on device); free some space and start again" in line and line.endswith("[SD-DISK-004]")
+    refusal([line], "DISK-004", "No space left on device", "free some space")
     assert not list((tmp_path / "out").rglob("*.png"))

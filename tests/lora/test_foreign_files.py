@@ -10,11 +10,11 @@ import torch
 from peft import LoraConfig, get_peft_model, get_peft_model_state_dict
 from safetensors.torch import load_file, save_file
 
-from library.errors import UserError
 from library.lora.files import group_by_module, read_weights
 from library.lora.layers import delta_weight
 from library.surgery.network_file import open_network
 from networks.lora import create_network, create_network_from_weights
+from tests.messages import refused
 from tests.networks.models import randomize, tiny_text_encoder, tiny_unet
 
 TARGETS = ["to_q", "to_out.0", "proj_in", "conv1"]
@@ -53,7 +53,7 @@ def saved_by_diffusers(folder: Path, **settings) -> Path:
     text_encoder, unet = adapted(**settings)
     StableDiffusionPipeline.save_lora_weights(
         folder,
-        unet_lora_layers=get_peft_model_state_dict(unet),  # Diffusers cannot read its own older names beside convolutions
+        unet_lora_layers=get_peft_model_state_dict(unet),  # Diffusers cannot read its older names together with convolutions
         text_encoder_lora_layers=convert_state_dict_to_diffusers(get_peft_model_state_dict(text_encoder)),
         **_collate_lora_metadata({"unet": unet, "text_encoder": text_encoder}),
     )
@@ -83,10 +83,10 @@ def deltas(weights) -> dict[str, torch.Tensor]:
     return {key: delta_weight(module.down, module.up, module.alpha / module.rank) for key, module in group_by_module(weights, "x").items()}
 
 
-def assert_same(found, expected) -> None:
-    assert found.keys() == expected.keys()
+def assert_same(actual, expected) -> None:
+    assert actual.keys() == expected.keys()
     for key, value in expected.items():
-        torch.testing.assert_close(found[key].reshape(value.shape), value, rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(actual[key].reshape(value.shape), value, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("name", SETTINGS)
@@ -97,10 +97,10 @@ def test_a_file_with_diffusers_settings_is_as_strong_as_in_diffusers(name: str, 
     assert_same(deltas(read_weights(file)), expected)
     network = open_network(file, "--models")
     assert_same({key: delta_weight(m.down, m.up, m.alpha / m.rank) for key in network.modules for m in [network.lora(key)]}, expected)
-    made, weights = create_network_from_weights(1.0, file, None, tiny_text_encoder(), tiny_unet(), for_inference=True)
-    assert_same({key: layer.delta_weight() for key, layer in made.layers().items()}, expected)
+    adapters, weights = create_network_from_weights(1.0, file, None, tiny_text_encoder(), tiny_unet(), for_inference=True)
+    assert_same({key: layer.delta_weight() for key, layer in adapters.layers().items()}, expected)
     merged = (tiny_text_encoder(), tiny_unet())
-    made.merge_to(*merged, weights)
+    adapters.merge_to(*merged, weights)
     place = "mid_block.attentions.0.transformer_blocks.0.attn1.to_q"
     change = merged[1].get_submodule(place).weight - tiny_unet().get_submodule(place).weight
     torch.testing.assert_close(change, expected["lora_unet_" + place.replace(".", "_")], rtol=1e-4, atol=1e-5)
@@ -133,11 +133,11 @@ def test_pefts_own_folder_is_read_with_the_settings_beside_the_file(safe: bool, 
         file = tmp_path / "adapter_model.bin"
     before = tiny_unet()
     merged = model.merge_and_unload()
-    found = deltas(read_weights(file))
+    actual = deltas(read_weights(file))
     for kind in ("attn1", "attn2"):
         place = f"mid_block.attentions.0.transformer_blocks.0.{kind}.to_q"
         change = merged.get_submodule(place).weight - before.get_submodule(place).weight
-        torch.testing.assert_close(found["lora_unet_" + place.replace(".", "_")], change, rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(actual["lora_unet_" + place.replace(".", "_")], change, rtol=1e-4, atol=1e-5)
 
 
 PATH, TEXT = "mid_block.attentions.0.transformer_blocks.0.attn1", "text_model.encoder.layers.1.self_attn"
@@ -160,9 +160,9 @@ NAMES = {
 
 def in_names(names: tuple[str, ...]) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]:
     """A file's tensors under these names, and the same LoRA under ours."""
-    made = create_network(1.0, 2, 2, None, tiny_text_encoder(), tiny_unet())
-    randomize(made)
-    ours = {name: value for name, value in made.state_dict().items() if name.startswith(KEYS)}
+    network = create_network(1.0, 2, 2, None, tiny_text_encoder(), tiny_unet())
+    randomize(network)
+    ours = {name: value for name, value in network.state_dict().items() if name.startswith(KEYS)}
     theirs = {}
     for key, name in zip(KEYS, names, strict=True):
         for side, letter in (("down", "A"), ("up", "B")):
@@ -186,8 +186,8 @@ def test_every_form_of_names_is_read_by_tools_and_training_alike(form: str, cont
     training = create_network(1.0, 2, 1, None, tiny_text_encoder(), tiny_unet())
     assert "2 of" in training.load_weights(path)
     assert_same({key: training.layers()[key].delta_weight() for key in expected}, expected)
-    made, _ = create_network_from_weights(1.0, None, None, tiny_text_encoder(), tiny_unet(), theirs)
-    assert_same({key: layer.delta_weight() for key, layer in made.layers().items()}, expected)
+    adapters, _ = create_network_from_weights(1.0, None, None, tiny_text_encoder(), tiny_unet(), theirs)
+    assert_same({key: layer.delta_weight() for key, layer in adapters.layers().items()}, expected)
 
 
 def test_an_embedding_bundled_with_a_lora_is_no_part_of_the_lora(tmp_path: Path, heard) -> None:
@@ -198,23 +198,24 @@ def test_an_embedding_bundled_with_a_lora_is_no_part_of_the_lora(tmp_path: Path,
     assert "my-cat" not in heard.text  # whoever reads the file says what becomes of it
     assert len(open_network(tmp_path / "x.safetensors", "--models").modules) == 2
     save_file(bundled, tmp_path / "alone.safetensors")
-    with pytest.raises(UserError, match="has no"):
+    with refused("LORA-001", tmp_path / "alone.safetensors"):
         open_network(tmp_path / "alone.safetensors", "--models")
 
 
 @pytest.mark.parametrize(
-    ("settings", "words"),
+    ("settings", "names"),
     [
-        ("{", "lora_adapter_metadata in its metadata is not valid JSON"),
-        ("[1]", "is not a table"),
-        (json.dumps({"unet.r": 2, "unet.lora_alpha": "two"}), "say 'two' where a number is expected"),
-        (json.dumps({"unet.r": 2, "unet.lora_alpha": 2, "unet.use_dora": True}), "say use_dora, and lora_unet_.* has no magnitude"),
-        (json.dumps({"unet.r": 2, "unet.init_lora_weights": "pissa_niter_4"}), "'pissa_niter_4', which changes the model's own weights"),
+        ("{", ("lora_adapter_metadata", "JSON")),
+        ("[1]", ("lora_adapter_metadata", "table")),
+        (json.dumps({"unet.r": 2, "unet.lora_alpha": "two"}), ("'two'", "lora_alpha")),
+        (json.dumps({"unet.r": 2, "unet.lora_alpha": 2, "unet.use_dora": True}), ("use_dora", "lora_unet_", "magnitude")),
+        (json.dumps({"unet.r": 2, "unet.init_lora_weights": "pissa_niter_4"}), ("init_lora_weights", "'pissa_niter_4'")),
     ],
 )
-def test_settings_that_cannot_be_used_are_told_in_a_line(settings: str, words: str, tmp_path: Path) -> None:
+def test_settings_that_cannot_be_used_are_told_in_a_line(settings: str, names: tuple[str, ...], tmp_path: Path) -> None:
     save_file(in_names(NAMES["PEFT"])[0], tmp_path / "x.safetensors", {"lora_adapter_metadata": settings})
+    code = "LORA-002" if "use_dora" in settings else "LORA-006"
     for read in (read_weights, lambda path: open_network(path, "--models")):
-        with pytest.raises(UserError, match=words) as caught:
+        with refused(code, tmp_path / "x.safetensors", *names) as error:
             read(tmp_path / "x.safetensors")
-        assert "x.safetensors" in str(caught.value) and "\n" not in str(caught.value)
+        assert "\n" not in str(error.value)

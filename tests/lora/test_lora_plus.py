@@ -1,12 +1,12 @@
-"""LoRA+ (Hayou et al. 2024): the up matrices at a multiple of the rate, in groups of their own."""
+"""LoRA+ (Hayou et al. 2024): the up matrices at a multiple of the rate, in separate groups."""
 
 from __future__ import annotations
 
 import pytest
 import torch
 
-from library.errors import UserError
 from networks import dylora, lora, lora_fa
+from tests.messages import refused
 from tests.networks.models import randomize, run_text_encoder, run_unet, tiny_text_encoder, tiny_unet
 
 ALL = {"loraplus_lr_ratio": "4", "loraplus_unet_lr_ratio": "16", "loraplus_text_encoder_lr_ratio": "2"}
@@ -41,21 +41,21 @@ def test_up_matrices_have_ratio_times_the_rate(args: dict[str, str], unet: float
 def test_the_groups_hold_the_downs_and_the_ups_and_everything_once() -> None:
     network = lora.create_network(1.0, 4, 1, None, tiny_text_encoder(), tiny_unet(), conv_dim="2", **ALL)
     names = {id(parameter): name for name, parameter in network.named_parameters()}
-    found = {
+    groups = {
         group["name"]: [names.pop(id(parameter)) for parameter in group["params"]]
         for group in network.prepare_optimizer_params(None, None, 1e-4)
     }
     assert not names
-    for label, members in found.items():
+    for label, members in groups.items():
         assert members and all(("lora_up" if label.endswith("_plus") else "lora_down") in name for name in members)
         assert all(name.startswith("lora_unet" if label.startswith("unet") else "lora_te") for name in members)
 
 
 def test_block_rates_are_multiplied_too() -> None:
     weights = {"down_lr_weight": "0.5," + ",".join(["1"] * 11), "up_lr_weight": ",".join(["0"] * 12)}
-    found = rates({**weights, "loraplus_unet_lr_ratio": "8"}, unet_lr=1e-3)
-    assert found["unet_MID"] == pytest.approx(1e-3) and found["unet_MID_plus"] == pytest.approx(8e-3)
-    assert not any("OUT" in name for name in found) and "textencoder_plus" not in found
+    scaled = rates({**weights, "loraplus_unet_lr_ratio": "8"}, unet_lr=1e-3)
+    assert scaled["unet_MID"] == pytest.approx(1e-3) and scaled["unet_MID_plus"] == pytest.approx(8e-3)
+    assert not any("OUT" in name for name in scaled) and "textencoder_plus" not in scaled
 
 
 @pytest.mark.parametrize("kind", [torch.optim.AdamW, torch.optim.SGD])
@@ -88,9 +88,9 @@ def test_a_step_moves_the_ups_as_if_they_were_trained_alone_at_their_rate(kind: 
 
 
 def test_wrong_ratios_and_kinds_without_downs_are_refused() -> None:
-    with pytest.raises(UserError, match="loraplus_lr_ratio=-1"):
+    with refused("LORA-008", "loraplus_lr_ratio=-1"):
         rates({"loraplus_lr_ratio": "-1"})
-    with pytest.raises(UserError, match=r"networks\.lora_fa, which does not train down matrices"):
+    with refused("LORA-007", "loraplus_lr_ratio", "networks.lora_fa"):
         rates({"loraplus_lr_ratio": "16"}, lora_fa)
-    with pytest.raises(UserError, match=r"loraplus_lr_ratoi: .*did you mean loraplus_lr_ratio"):
+    with refused("LORA-007", "loraplus_lr_ratoi", "loraplus_lr_ratio?"):
         rates({"loraplus_lr_ratoi": "16"})

@@ -1,4 +1,4 @@
-"""Metadata may say anything: who unfolds it doubts it, and what no file can hold is not written."""
+"""Metadata may contain anything: the code that unfolds it checks it, and what no file can contain is not written."""
 
 from __future__ import annotations
 
@@ -18,12 +18,13 @@ from tests.lying.readers import (
     told,
     tool,
 )
+from tests.messages import refusal
 
 
 @pytest.mark.parametrize("content", [{}, {"state_dict": {}}, {"a": 3, "b": "text"}])
 def test_a_pickle_without_tensors_is_not_converted(content: object, tmp_path: Path) -> None:
     torch.save(content, tmp_path / "x.ckpt")
-    assert "has no tensors, so there is nothing to convert" in told(OTHER_TOOLS["convert"], tmp_path / "x.ckpt", str(content))
+    refusal(told(OTHER_TOOLS["convert"], tmp_path / "x.ckpt", str(content)), "FILE-008", tmp_path / "x.ckpt", "nothing to convert")
 
 
 @pytest.mark.parametrize(
@@ -46,14 +47,14 @@ def test_metadata_that_no_file_can_hold_is_told(text: str, small: bytes, tmp_pat
 def test_metadata_of_the_command_line_may_be_no_text_either(small: bytes, tmp_path: Path) -> None:
     (tmp_path / "x.safetensors").write_bytes(small)
     edit = tool("tools.edit_metadata", "--model", "FILE", "--set", "title=\udcff", "--save_to", "TARGET")
-    assert "--set: title has half of a surrogate pair" in told(edit, tmp_path / "x.safetensors", "--set")
+    refusal(told(edit, tmp_path / "x.safetensors", "--set"), "TOOL-009", "--set", "title", "surrogate")
     for text in ("{'a': '\udcff'}", '{"a": "\\ud800"}', "[" * 100_000, "{1: 2}", "{'a': {1, 2}}"):
         convert = tool("tools.convert_diffusers20_original_sd", "FILE", "TARGET", "--metadata", text)
         assert "--metadata" in told(convert, tmp_path / "x.safetensors", text[:30])
 
 
 def test_what_a_file_says_of_its_training_may_be_anything(tmp_path: Path, capsys) -> None:
-    """Metadata are texts; what stands in them as JSON is for those to doubt who unfold it."""
+    """Metadata are texts; the code that unfolds JSON in them has to check it."""
     odd = ["[" * 10_000, "[" * 900 + "]" * 900, '{"a": {"b": "c"}}', '{"a": "\\ud800"}', "[1]", "3", "{", '{"a": {"b": 1, "c": null}}']
     for text in odd:
         keys = ("ss_tag_frequency", "ss_datasets", "ss_network_args", "ss_resolution", "ss_optimizer", "ss_lr_scheduler")
@@ -76,4 +77,5 @@ def test_patterns_that_never_end_are_not_tried(pattern: str, tmp_path: Path) -> 
         settings = {"unet.r": 4, "unet.lora_alpha": alpha}
         save_file(tensors, tmp_path / "x.safetensors", {"lora_adapter_metadata": json.dumps(settings)})
         said = told(read_network, tmp_path / "x.safetensors", str(alpha))
-        assert ("a number with 401 digits" if alpha == 10**400 else "where a number is expected") in said
+        code, words = ("CFG-012", "401 digits") if alpha == 10**400 else ("LORA-006", "number is expected")
+        refusal(said, code, tmp_path / "x.safetensors", words)

@@ -1,4 +1,4 @@
-"""Indices, tensors, layers and embeddings that no model has are told by all that load them."""
+"""Indices, tensors, layers and embeddings that no model has are reported by all that load them."""
 
 from __future__ import annotations
 
@@ -28,6 +28,7 @@ from tests.lying.readers import (
     told,
     tool,
 )
+from tests.messages import refusal
 
 
 @pytest.mark.parametrize(
@@ -54,7 +55,7 @@ def test_an_index_that_names_what_is_not_beside_it_is_told(name: object, tmp_pat
         save_file({"a": torch.ones(2)}, place / "a.safetensors")
     index = folder / "model.safetensors.index.json"
     index.write_text(json.dumps({"weight_map": {"a": name}}))
-    assert "which is not a file next to it; download it again" in told(lambda path: open_weights(path, "--x"), index, str(name))
+    refusal(told(lambda path: open_weights(path, "--x"), index, str(name)), "MODEL-016", "--x", "next to it", "download")
 
 
 def test_an_index_that_names_itself_or_a_missing_file_or_tensor_is_told(tmp_path: Path) -> None:
@@ -91,7 +92,7 @@ def test_a_model_of_impossible_tensors_is_refused_by_its_header(tiny_v1: Path, t
 
 @pytest.mark.parametrize("number", [10**8, "9" * 5000])
 def test_blocks_of_numbers_that_no_model_has_take_no_time(number: object, tiny_v1: Path, tmp_path: Path) -> None:
-    """They have no place in the model: it is loaded without them, or refused."""
+    """They are unexpected in the model: it is loaded without them, or refused."""
     from library.model.load import load
 
     unet, tensors = "model.diffusion_model.", load_file(tiny_v1)
@@ -145,7 +146,7 @@ def test_an_image_with_an_embedding_is_no_bomb(tmp_path: Path) -> None:
         png(64, 64, chunks=chunk(b"zTXt", b"sd-ti-embedding\0\0" + zlib.compress(bytes(100 << 20)))),
     ):
         (tmp_path / "x.png").write_bytes(content)
-        assert "is an image without a readable embedding" in told(read_embedding, tmp_path / "x.png", str(len(content)))
+        refusal(told(read_embedding, tmp_path / "x.png", str(len(content))), "LORA-012", tmp_path / "x.png")
 
 
 def test_a_bias_of_another_size_than_the_models_is_told(tiny_v1: Path, tmp_path: Path) -> None:
@@ -155,4 +156,4 @@ def test_a_bias_of_another_size_than_the_models_is_told(tiny_v1: Path, tmp_path:
     down, up = torch.ones(4, *shape[1:]), torch.ones(shape[0], 4, *(1,) * len(shape[2:]))
     path = write_lora(tmp_path / "x.safetensors", down=down, up=up, diff_b=torch.ones(3))
     merge = tool("networks.merge_lora", "--sd_model", str(tiny_v1), "--models", "FILE", "--save_to", "TARGET")
-    assert f"{KEY} changes a bias of another size" in told(merge, path, "bias")
+    refusal(told(merge, path, "bias"), "TOOL-006", path, KEY, "bias")

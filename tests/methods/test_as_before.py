@@ -1,4 +1,4 @@
-"""What a method calls the model as it was before training predicts exactly as one loaded anew, whatever has been trained since."""
+"""What a method calls the model as it was before training predicts exactly as one loaded again, no matter what has been trained since."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from library.errors import UserError
 from library.method import RemembersBase
 from library.methods.full_model import FullModelMethod, FullModelSettings
 from library.methods.network import NetworkMethod
@@ -20,6 +19,7 @@ from library.methods.trained_words import TrainedWords
 from library.model.bundle import StableDiffusion
 from library.model.load import load
 from library.options.groups.textual_inversion import NewWordChoice
+from tests.messages import refused
 
 OURS = {
     "lora": ("networks.lora", {"conv_dim": "2"}, 0.3),
@@ -90,10 +90,10 @@ def check(method: NetworkMethod | FullModelMethod | NetworkWithWords, path: Path
         torch.manual_seed(1)
         trained, expected = answers(model), answers(fresh)
         with method.as_before() as base:
-            found = answers(base)
+            before = answers(base)
         torch.manual_seed(1)
         again = answers(model)
-    assert all(torch.equal(one, other) for one, other in zip(found, expected, strict=True))
+    assert all(torch.equal(one, other) for one, other in zip(before, expected, strict=True))
     assert not any(torch.equal(one, other) for one, other in zip(trained, expected, strict=True))
     assert all(torch.equal(one, other) for one, other in zip(trained, again, strict=True))  # the network is on again
 
@@ -155,5 +155,5 @@ def test_a_network_that_exchanges_modules_of_the_model_is_refused(tiny_v1: Path,
     module = ModuleType("exchanging")
     module.create_network = lambda *args, **more: Exchanging()  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "exchanging", module)
-    with pytest.raises(UserError, match="replaces modules of the model"):
+    with refused("LORA-010", "--prior_from_base", "networks.lora"):
         NetworkMethod(settings("exchanging", {})).attach(load(tiny_v1))

@@ -1,4 +1,4 @@
-"""A network module of another package: LyCORIS trains, saves under the names that programs know, goes on, and reads its own files."""
+"""A network module of another package: LyCORIS trains, saves under the names that programs know, continues, and reads its files."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from library.methods.network_settings import network_settings
 from library.model.load import load
 from library.options.declare import build
 from library.options.groups.scripts import TrainNetwork
+from tests.messages import message, refusal
 from tests.oracles import our_image
 from tests.scripts.starting import dataset, start
 
@@ -103,8 +104,8 @@ def test_files_of_every_form_go_in_as_base_weights(form: str, tiny_v1: Path, tmp
         "network_dim": 2,
     }
     NetworkMethod(network_settings(build(TrainNetwork, values, {}))).attach(model)
-    found = model.unet.get_submodule(path).weight.detach()
-    torch.testing.assert_close(found, weight + 0.25 * (expected - weight), rtol=1e-4, atol=1e-5)
+    merged = model.unet.get_submodule(path).weight.detach()
+    torch.testing.assert_close(merged, weight + 0.25 * (expected - weight), rtol=1e-4, atol=1e-5)
 
 
 def test_a_file_of_another_shape_or_kind_is_one_line(command: dict[str, object], tiny_v1: Path, tmp_path: Path, capsys) -> None:
@@ -115,9 +116,9 @@ def test_a_file_of_another_shape_or_kind_is_one_line(command: dict[str, object],
     assert start(train_network.main, **large) == 2
     assert start(train_network.main, **{**command, "base_weights": tiny_v1}) == 2
     first, second = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
-    assert "last.safetensors: lycoris.kohya cannot load it into the network that it created (RuntimeError: " in first
-    assert "size mismatch" in first and len(first) < 600
-    assert "--base_weights" in second and "finds nothing in it that matches this model" in second
+    message(first, "--network_weights", "last.safetensors", "lycoris.kohya", "RuntimeError", "size mismatch", "[SD-LORA-011]")
+    assert len(first) < 600
+    refusal(second, "LORA-003", "--base_weights", tiny_v1, "lycoris.kohya")
 
 
 def test_training_goes_on_from_its_file(command: dict[str, object], trained: Path) -> None:
@@ -149,4 +150,4 @@ def test_lycoris_reads_the_file_and_the_image_is_the_same(command: dict[str, obj
 def test_what_it_cannot_make_is_told_in_one_line(command: dict[str, object], capsys: pytest.CaptureFixture) -> None:
     assert start(train_network.main, **{**command, "network_args": ["algo=lohaa"]}) == 2
     line = capsys.readouterr().err.splitlines()[-1]
-    assert line.startswith("error: --network_module lycoris.kohya: cannot create its network") and "--network_args" in line
+    refusal(line, "LORA-011", "error: --network_module lycoris.kohya", "--network_args")

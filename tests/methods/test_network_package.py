@@ -1,4 +1,4 @@
-"""Networks of other packages: which keys they read, what of them breaks down, and that both are told with the package's version."""
+"""Networks of other packages: which keys they read and which parts break down, both reported with the package's version."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from torch import nn
 from library.errors import UserError
 from library.methods import network_package
 from library.methods.network_package import blamed, check_algorithm, check_arguments, keys_read, release, try_layers
+from tests.messages import message, refusals, refused
 
 OLD_NAMES = {"old": "new"}
 
@@ -65,10 +66,9 @@ def test_the_keys_that_a_function_reads_are_known_or_known_not_to_be(function: C
 
 def test_a_slip_is_refused_and_a_key_without_effect_is_told() -> None:
     module = SimpleNamespace(create_network=reads_some)
-    assert check_arguments("mine", module, {"first": "1", "old": "1"}) == [
-        "--network_args old=1: mine does not use old, so it has no effect; remove it"
-    ]
-    with pytest.raises(UserError, match=r"--network_args secnd=1: mine has no secnd; did you mean second\?"):
+    (warning,) = check_arguments("mine", module, {"first": "1", "old": "1"})
+    message(warning, "--network_args old=1", "mine", "no effect")
+    with refused("LORA-007", "--network_args secnd=1", "mine", "second?"):
         check_arguments("mine", module, {"secnd": "1"})
     assert check_arguments("mine", SimpleNamespace(create_network=hands_on), {"anything": "1"}) == []
     assert check_arguments("networks.lora", module, {"anything": "1"}) == []  # our own say it themselves
@@ -83,25 +83,24 @@ def test_the_keys_of_lycoris_are_those_of_its_documentation() -> None:
     )
     assert known >= {*documented.split(), *"train_norm block_size constraint rescaled dora_wd factor decompose_both full_matrix".split()}
     name = f"lycoris-lora {version('lycoris-lora')}".replace("_", "-")
-    with pytest.raises(UserError) as fault:
+    with refused("LORA-007", "--network_args conv_dimm=4", release("lycoris.kohya"), "conv_dim?") as error:
         check_arguments("lycoris.kohya", kohya, {"algo": "loha", "conv_dimm": "4", "preset": "full"})
-    assert fault.value.problems == (f"--network_args conv_dimm=4: {release('lycoris.kohya')} has no conv_dimm; did you mean conv_dim?",)
+    assert len(error.value.problems) == 1
     assert release("lycoris.kohya").replace("_", "-") == name
     (warning,) = check_arguments("lycoris.kohya", kohya, {"rank_dropout_scale": "True"})  # a key of its classes that it hands to none
-    assert "does not use rank_dropout_scale" in warning
+    message(warning, "--network_args rank_dropout_scale=True", "no effect")
 
 
-@pytest.mark.parametrize(("algo", "hint"), [("ia3", ""), ("lohaa", " (did you mean loha?)"), ("LoKR", None), ("", None)])
+@pytest.mark.parametrize(("algo", "hint"), [("ia3", ""), ("lohaa", "loha?"), ("LoKR", None), ("", None)])
 def test_an_algorithm_that_the_package_lacks_is_one_line(algo: str, hint: str | None) -> None:
     kohya = pytest.importorskip("lycoris.kohya")
     if hint is None:
         check_algorithm("lycoris.kohya", kohya, {"algo": algo})
         return
-    with pytest.raises(UserError) as fault:
+    with pytest.raises(UserError) as error:
         check_algorithm("lycoris.kohya", kohya, {"algo": algo})
-    (line,) = fault.value.problems
-    assert f"{release('lycoris.kohya')} has no algo={algo}{hint}; set --network_args algo= to one of lora, locon, loha" in line
-    assert line.endswith("or use networks.lora")
+    names = (release("lycoris.kohya"), f"algo={algo}", hint, "lora, locon, loha", "networks.lora")
+    refusals(error.value, ("LORA-011", *names))
 
 
 class Adapter(nn.Module):
@@ -125,10 +124,9 @@ def test_a_layer_that_breaks_down_is_told_before_the_training(layer: nn.Module) 
     Adapter(layer, deletes=False)
     try_layers("mine", {"algo": "full"}, part)
     Adapter(layer, deletes=True)
-    with pytest.raises(UserError) as fault:
+    with pytest.raises(UserError) as error:
         try_layers("mine", {"algo": "full"}, part)
-    (line,) = fault.value.problems
-    assert "its Adapter fails when it runs (AttributeError: " in line and ", in mine; --network_args algo=full cannot be" in line
+    refusals(error.value, ("LORA-011", "--network_module mine", "Adapter", "AttributeError", "--network_args algo=full"))
     try_layers("networks.mine", {}, part)  # our own are tested elsewhere
 
 
@@ -139,7 +137,7 @@ def test_faults_of_our_own_modules_stay_what_they_are(monkeypatch: pytest.Monkey
         raise MemoryError
     monkeypatch.setattr(network_package.metadata, "packages_distributions", dict)
     with (
-        pytest.raises(UserError, match=r"--network_module mine: cannot go \(KeyError: 'x'\), in mine; stay"),
+        refused("LORA-011", "--network_module mine", "cannot go", "KeyError: 'x'", "stay"),
         blamed("mine", "cannot go", "stay"),
     ):
         raise KeyError("x")

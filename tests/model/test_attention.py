@@ -47,10 +47,10 @@ def test_chunked_attention_serves_the_vae_too(models):
 def test_chunked_attention_keeps_no_attention_map_for_the_gradient():
     attention = ChunkedAttention(chunk=16)
     query, key, value = (torch.randn(1, 1, 64, 8, requires_grad=True) for _ in range(3))
-    kept = []
-    with torch.autograd.graph.saved_tensors_hooks(lambda tensor: kept.append(tensor.shape) or tensor, lambda tensor: tensor):
+    sizes = []
+    with torch.autograd.graph.saved_tensors_hooks(lambda tensor: sizes.append(tensor.shape) or tensor, lambda tensor: tensor):
         attention._attend(query, key, value)
-    assert kept and all(shape[-1] != 64 for shape in kept)  # nothing of [queries, keys]
+    assert sizes and all(shape[-1] != 64 for shape in sizes)  # nothing of [queries, keys]
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="xformers may run here")
@@ -73,22 +73,19 @@ def test_kinds_of_attention_agree_in_float32_forwards_and_backwards(layer, kind,
     width = attention.to_q.in_features
     pixels = torch.randn(2, 1500, width, generator=generator).to(device).requires_grad_()  # more than one chunk
     captions = torch.randn(2, 77, unet.config.cross_attention_dim, generator=generator).to(device) if layer == "attn2" else None
-    found = []
+    outputs = []
     for used in ("sdpa", kind):
         assert set_attention(unet, None, used) == used
         attention.zero_grad()
         pixels.grad = None
         result = attention(pixels, captions)
         result.square().sum().backward()
-        found.append([result.detach(), pixels.grad, *(parameter.grad.clone() for parameter in attention.parameters())])
-    for own, other in zip(*found, strict=True):
+        outputs.append([result.detach(), pixels.grad, *(parameter.grad.clone() for parameter in attention.parameters())])
+    for own, other in zip(*outputs, strict=True):
         assert (own - other).abs().max() <= 1e-5 * own.abs().max()
 
 
-@pytest.mark.parametrize(
-    ("fault", "words"),
-    [(RuntimeError("no kernel image is available\nmore"), "cannot attend on this device (no kernel image"), (None, None)],
-)
+@pytest.mark.parametrize(("fault", "words"), [(RuntimeError("no kernel image is available\nmore"), "no kernel image"), (None, None)])
 def test_an_xformers_that_imports_but_cannot_attend_is_found_out(fault, words, monkeypatch) -> None:
     """With an xformers of our own making, on a machine that only says it has a GPU."""
     import sys
@@ -109,5 +106,5 @@ def test_an_xformers_that_imports_but_cannot_attend_is_found_out(fault, words, m
     monkeypatch.setattr(attention.torch.cuda, "is_available", lambda: True)
     real = torch.zeros
     monkeypatch.setattr(attention.torch, "zeros", lambda *shape, device=None, **more: real(*shape, **more))
-    told = attention._xformers_lacks()
-    assert told is None if words is None else words in told and "more" not in told
+    reason = attention._xformers_lacks()
+    assert reason is None if words is None else words in reason and "more" not in reason

@@ -9,13 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from library.errors import UserError
 from library.lora.layers import STABLE_DIFFUSION
 from library.methods.network import NetworkMethod
 from library.methods.network_settings import NetworkSettings
 from library.model.family import FAMILIES, V1, V2, ModelFamily, family_of_base_version, family_of_flag, family_of_names
 from library.model.load import load
 from tests.listening import Heard
+from tests.messages import refused
 
 
 def test_families_are_known_without_torch() -> None:
@@ -32,8 +32,8 @@ def test_what_networks_are_named_by_default_is_what_both_families_say(family: Mo
 
 @pytest.mark.parametrize("module", ["lora", "dylora", "lora_fa"])
 def test_our_networks_ask_for_prefixes_by_one_name(module: str) -> None:
-    made = __import__(f"networks.{module}", fromlist=["create_network"])
-    for make in (made.create_network, made.create_network_from_weights):
+    create = __import__(f"networks.{module}", fromlist=["create_network"])
+    for make in (create.create_network, create.create_network_from_weights):
         assert inspect.signature(make).parameters["prefixes"].default is STABLE_DIFFUSION
 
 
@@ -68,7 +68,7 @@ def test_only_v1_takes_clip_skip(heard: Heard) -> None:
     assert (V1.clip_skip(2), V2.clip_skip(2)) == (2, None)
     assert (V1.usable_clip_skip(2), V1.usable_clip_skip(None), V2.usable_clip_skip(None)) == (2, None, None)
     assert V2.usable_clip_skip(2) is None
-    with pytest.raises(UserError, match="--clip_skip 0: layers are counted from 1"):
+    with refused("MODEL-015", "--clip_skip 0"):
         V2.usable_clip_skip(0)
 
 
@@ -77,5 +77,5 @@ def test_prefixes_are_the_models_and_no_argument_of_a_user(tiny_v1: Path) -> Non
     none = {"weights": None, "dim_from_weights": False, "scale_weight_norms": None, "base_weights": [], "gradient_checkpointing": False}
     args = {"prefixes": "mine_"}
     settings = NetworkSettings("networks.lora", 4, 1.0, None, args, train_unet=True, train_text_encoder=True, **rates, **none)
-    with pytest.raises(UserError, match="--network_args prefixes: follows from the model; remove it"):
+    with refused("LORA-007", "--network_args prefixes", "remove it"):
         NetworkMethod(settings).attach(load(tiny_v1))

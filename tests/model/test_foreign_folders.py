@@ -12,11 +12,12 @@ from safetensors.torch import load as read
 from safetensors.torch import load_file, save_file
 from transformers import CLIPConfig, CLIPModel, CLIPTextModelWithProjection
 
-from library.errors import UserError
+from library.errors import Problem, UserError
 from library.model.files.facts import inspect
 from library.model.load import load, load_vae
 from library.model.save import save_checkpoint
 from networks import merge_lora
+from tests.messages import refusal
 from tests.model.test_load import _same
 from tests.scripts.running import run_in_process
 from tests.surgery.conftest import write_random
@@ -74,37 +75,37 @@ def test_a_merge_into_weights_in_several_files_leaves_no_index_behind(folder: Pa
     assert ours.equal(theirs.state_dict()[place]) and not ours.equal(models["v1"].unet.state_dict()[place])
 
 
-def fault(path: Path) -> str:
-    with pytest.raises(UserError) as caught:
+def fault(path: Path) -> Problem:
+    with pytest.raises(UserError) as error:
         load(path)
-    (line,) = caught.value.problems
-    return line
+    (problem,) = error.value.problems
+    return problem
 
 
 def test_what_is_missing_of_several_files_is_named(folder: Path) -> None:
     index = shard(folder / "unet", "diffusion_pytorch_model")
     (folder / "unet" / "diffusion_pytorch_model-00002-of-00003.safetensors").unlink()
-    assert "diffusion_pytorch_model-00002-of-00003.safetensors, which it names, is missing" in fault(folder)
+    refusal(fault(folder), "MODEL-016", "diffusion_pytorch_model-00002-of-00003.safetensors", "missing")
     index.unlink()
-    assert "but not their index diffusion_pytorch_model.safetensors.index.json; download it too" in fault(folder)
+    refusal(fault(folder), "MODEL-004", folder / "unet", "index diffusion_pytorch_model.safetensors.index.json")
     index.write_text("{}", encoding="utf-8")
-    assert "is not an index of weights" in fault(folder)
+    refusal(fault(folder), "MODEL-016", "diffusion_pytorch_model.safetensors.index.json", "not an index")
 
 
 @pytest.mark.parametrize(
-    ("name", "words"),
+    ("name", "names"),
     [
-        ("diffusion_pytorch_model.non_ema.safetensors", "has only the variant 'non_ema' of its weights"),
-        ("diffusion_pytorch_model.non_ema.bin", "rename that file to diffusion_pytorch_model.bin"),
-        ("diffusion_flax_model.msgpack", "has weights for Flax"),
-        ("model.onnx", "has weights for ONNX Runtime"),
-        (None, "has no weights (such as diffusion_pytorch_model.safetensors)"),
+        ("diffusion_pytorch_model.non_ema.safetensors", ("'non_ema'",)),
+        ("diffusion_pytorch_model.non_ema.bin", ("rename that file to diffusion_pytorch_model.bin",)),
+        ("diffusion_flax_model.msgpack", ("Flax",)),
+        ("model.onnx", ("ONNX Runtime",)),
+        (None, ("no weights", "diffusion_pytorch_model.safetensors")),
     ],
 )
-def test_weights_that_are_not_used_are_named_with_the_remedy(name: str | None, words: str, folder: Path) -> None:
+def test_weights_that_are_not_used_are_named_with_the_remedy(name: str | None, names: tuple[str, ...], folder: Path) -> None:
     (whole,) = (folder / "unet").glob("*.safetensors")
     whole.rename(whole.with_name(name)) if name else whole.unlink()
-    assert words in fault(folder) and str(folder / "unet") in fault(folder)
+    refusal(fault(folder), "MODEL-004", folder / "unet", *names)
 
 
 @pytest.mark.parametrize("whole", [True, False])
@@ -144,4 +145,4 @@ def test_sdxl_in_that_layout_is_still_named(checkpoints, tmp_path: Path) -> None
     state = {name.replace("cond_stage_model.", "conditioner.embedders.0."): value for name, value in load_file(checkpoints["v1"]).items()}
     for extra in ("conditioner.embedders.1.model.ln_final.weight", "model.diffusion_model.label_emb.0.0.weight"):
         save_file({**state, extra: torch.zeros(4)}, tmp_path / "xl.safetensors")
-        assert "is an SDXL model" in fault(tmp_path / "xl.safetensors")
+        refusal(fault(tmp_path / "xl.safetensors"), "MODEL-005", "xl.safetensors", "SDXL")

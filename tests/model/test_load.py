@@ -1,4 +1,4 @@
-"""Loading: every layout gives the same model, nothing in a file is executed, what does not fit is told in a line."""
+"""Loading: every layout gives the same model, nothing in a file is executed, what does not fit is reported in one line."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from library.errors import UserError
 from library.model.family import V1
 from library.model.load import load, load_vae
+from tests.messages import refused
 from tests.small_models import SMALL, write_checkpoint, write_diffusers
 
 PARTS = ("unet", "vae", "text_encoder")
@@ -29,7 +29,7 @@ def _same(left, right, parts=PARTS) -> bool:
 
 @pytest.fixture(scope="module")
 def pipelines(checkpoints, folders):
-    """The checkpoints as diffusers reads them by itself."""
+    """The checkpoints as diffusers alone reads them."""
     from diffusers import StableDiffusionPipeline
 
     return {
@@ -108,7 +108,7 @@ def test_other_forms_of_ckpt_give_the_same_model(form, checkpoints, models, tmp_
 
 
 class _Callback:
-    """As a Lightning checkpoint holds them: an object of a class that is not installed here."""
+    """As they are in a Lightning checkpoint: an object of a class that is not installed here."""
 
     def __init__(self, path):
         self.path = path
@@ -175,7 +175,7 @@ def test_missing_tensors_are_told_in_a_line(checkpoints, tmp_path):
         if "time_embed.2" in name:
             del state[name]
     save_file(state, tmp_path / "gap.safetensors")
-    with pytest.raises(UserError, match=r"2 missing tensors, such as time_embedding\.linear_2\.bias"):
+    with refused("MODEL-010", "gap.safetensors", "2 missing tensors", "time_embedding.linear_2.bias"):
         load(tmp_path / "gap.safetensors")
 
 
@@ -183,7 +183,7 @@ def test_tensors_of_another_shape_are_told_in_a_line(checkpoints, tmp_path):
     state = load_file(checkpoints["v1"])
     state["model.diffusion_model.time_embed.2.bias"] = torch.zeros(7)
     save_file(state, tmp_path / "odd.safetensors")
-    with pytest.raises(UserError, match="1 tensor with an unexpected shape, such as time_embedding"):
+    with refused("MODEL-010", "odd.safetensors", "1 tensor", "shape", "time_embedding"):
         load(tmp_path / "odd.safetensors")
 
 
@@ -217,14 +217,14 @@ def test_another_vae_replaces_the_models_own(form, other_vae, checkpoints, model
 def test_a_model_without_vae_loads_when_one_is_given(checkpoints, tmp_path, other_vae):
     state = {name: value for name, value in load_file(checkpoints["v1"]).items() if not name.startswith("first_stage_model.")}
     save_file(state, tmp_path / "bare.safetensors")
-    with pytest.raises(UserError, match="has no VAE; set one with --vae"):
+    with refused("MODEL-008", "bare.safetensors", "--vae"):
         load(tmp_path / "bare.safetensors")
     assert load(tmp_path / "bare.safetensors", vae=other_vae["file"]).vae is not None
 
 
 def test_a_file_that_is_no_vae_is_told(tmp_path):
     save_file({"x": torch.zeros(1)}, tmp_path / "x.safetensors")
-    with pytest.raises(UserError, match=r"--vae x\.safetensors: has no VAE"):
+    with refused("MODEL-008", "--vae x.safetensors"):
         load_vae(tmp_path / "x.safetensors", torch.float32)
 
 
@@ -253,7 +253,7 @@ def test_a_scheduler_config_says_what_the_model_predicts(tmp_path):
     assert load(folder, v2=True, v_parameterization=True).prediction == "v_prediction"
     said = json.loads((folder / "scheduler" / "scheduler_config.json").read_text(encoding="utf-8"))
     assert said["prediction_type"] == "v_prediction"
-    with pytest.raises(UserError, match="--v_parameterization is missing"):
+    with refused("MODEL-007", "--v_parameterization is missing"):
         load(folder, v2=True)
 
 
@@ -261,7 +261,7 @@ def test_a_vae_of_another_family_is_told(checkpoints, tmp_path):
     folder = write_diffusers(tmp_path / "xl") / "vae"
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     (folder / "config.json").write_text(json.dumps(config | {"scaling_factor": 0.13025}), encoding="utf-8")
-    with pytest.raises(UserError, match="is for another model family"):
+    with refused("MODEL-009", "--vae", folder):
         load(checkpoints["v1"], vae=folder)
 
 

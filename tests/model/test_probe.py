@@ -1,4 +1,4 @@
-"""What a model predicts, told from its answers: against models whose answers are written down by formula."""
+"""What a model predicts, derived from its answers: against models whose answers are written down by formula."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ import pytest
 import torch
 
 import library.model.probe as probe
-from library.errors import UserError
 from library.model.load import load
 from library.model.probe import looks_like_epsilon
+from tests.messages import refused
 
 BETAS = torch.linspace(0.00085**0.5, 0.012**0.5, 1000) ** 2
 SIGNAL = (1 - BETAS).cumprod(0)
 
 
 class _Formula(torch.nn.Module):
-    """A U-Net that believes in one image x₀, of deviation `contrast`, whatever it is shown."""
+    """A U-Net that believes in one image x₀, of deviation `contrast`, for any input."""
 
     dtype, device = torch.float32, torch.device("cpu")
     config = SimpleNamespace(in_channels=4)
@@ -48,7 +48,7 @@ def test_random_weights_say_nothing(version, models):
 
 def test_v_parameterization_for_a_noise_model_is_an_error(checkpoints, monkeypatch):
     monkeypatch.setattr(probe, "looks_like_epsilon", lambda model: True)
-    with pytest.raises(UserError, match="--v_parameterization contradicts the weights"):
+    with refused("MODEL-007", "--v_parameterization contradicts", "remove"):
         load(checkpoints["v2"], v2=True, v_parameterization=True)
     assert load(checkpoints["v2"], v2=True).prediction == "epsilon"
 

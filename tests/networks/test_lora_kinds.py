@@ -9,9 +9,9 @@ import pytest
 import torch
 from safetensors import safe_open
 
-from library.errors import UserError
 from networks import dylora, lora, lora_fa
 from networks.extract_lora_from_dylora import main as extract
+from tests.messages import refusal, refused
 from tests.networks.models import randomize, run_unet, tiny_unet
 from tests.scripts.running import run_in_process
 
@@ -56,8 +56,8 @@ def test_a_pass_depends_on_torchs_random_state_only(unet) -> None:
 
 def test_extracted_at_each_rank_it_is_the_network_that_was_trained_at_that_rank(unet, tmp_path: Path, monkeypatch) -> None:
     network = dy(unet, conv_dim="4", conv_alpha="1")
-    told = {"ss_network_dim": "6", "ss_network_alpha": "3", "ss_network_module": "networks.dylora"}
-    network.save_weights(tmp_path / "dy.safetensors", None, told)
+    metadata = {"ss_network_dim": "6", "ss_network_alpha": "3", "ss_network_module": "networks.dylora"}
+    network.save_weights(tmp_path / "dy.safetensors", None, metadata)
     assert run_in_process(extract, "--model", tmp_path / "dy.safetensors", "--unit", 2, "--save_to", tmp_path / "r.safetensors") == 0
     assert sorted(path.name for path in tmp_path.iterdir()) == ["dy.safetensors", "r-2.safetensors", "r-4.safetensors"]
     for rank in (2, 4):
@@ -84,24 +84,27 @@ def test_the_extractions_options_act_and_are_checked(unet, tmp_path: Path, capsy
     assert run_in_process(extract, *command, "--rank", 1, 5, "--save_precision", "fp16") == 0
     with safe_open(tmp_path / "r-5.safetensors", "pt") as file:
         assert {file.get_tensor(name).dtype for name in file.keys() if "alpha" not in name} == {torch.float16}  # noqa: SIM118
-    too_much = "the file's rank is 6"
-    for options, said in (((), "--unit, --rank: use one of them"), (("--rank", 7), too_much), (("--unit", 6), too_much)):
+    for options, asked in (
+        ((), ("OPT-008", "--unit, --rank")),
+        (("--rank", 7), ("OPT-006", "--rank 7", "rank is 6")),
+        (("--unit", 6), ("OPT-006", "--unit 6", "rank is 6")),
+    ):
         assert run_in_process(extract, *command, *options) == 2
-        assert said in capsys.readouterr().err
+        refusal(capsys.readouterr().err, *asked)
 
 
 @pytest.mark.parametrize(
-    ("args", "message"),
+    ("args", "asked"),
     [
-        ({"unit": "4"}, "unit=4: rank 6 is not a multiple of it"),
-        ({"unit": "0"}, "unit=0: a whole number of at least 1"),
-        ({"unit": "x"}, "unit=x: a whole number"),
-        ({"unit": "2", "conv_dim": "3"}, "unit=2: rank 3 is not a multiple"),
-        ({"unti": "2"}, "unti: is unknown to networks.lora"),
+        ({"unit": "4"}, ("LORA-008", "unit=4", "rank 6")),
+        ({"unit": "0"}, ("LORA-008", "unit=0", "at least 1")),
+        ({"unit": "x"}, ("LORA-008", "unit=x", "whole number")),
+        ({"unit": "2", "conv_dim": "3"}, ("LORA-008", "unit=2", "rank 3")),
+        ({"unti": "2"}, ("LORA-007", "unti")),
     ],
 )
-def test_wrong_units_are_told_in_one_line(unet, args: dict[str, str], message: str) -> None:
-    with pytest.raises(UserError, match=message):
+def test_wrong_units_are_told_in_one_line(unet, args: dict[str, str], asked: tuple[str, ...]) -> None:
+    with refused(*asked):
         dylora.create_network(1.0, 6, 1.0, None, None, unet, **args)
 
 

@@ -6,11 +6,11 @@ import pytest
 import torch
 from torch import nn
 
-from library.errors import UserError
 from library.lora.layers import Dropouts, LoRALayer, Target
 from library.lora.network import LoRANetwork
 from library.lora.settings import Rank
 from networks.lora import create_network, create_network_from_weights
+from tests.messages import refused
 from tests.networks.models import randomize, run_text_encoder, run_unet, tiny_text_encoder, tiny_unet
 
 MODULES = {
@@ -172,7 +172,7 @@ def test_each_part_has_its_rate_and_rate_zero_is_not_trained():
     assert [(group["name"], group["lr"]) for group in only] == [("unet", 2e-4)]
     assert {id(p) for p in network.get_trainable_params()} == {id(p) for p in only[0]["params"]}
     assert all("lr" not in group for group in network.prepare_optimizer_params(None, None, None))
-    with pytest.raises(UserError, match="all rates are 0"):
+    with refused("OPT-012", "--learning_rate", "--unet_lr", "--text_encoder_lr"):
         network.prepare_optimizer_params(0, 0, 1e-4)
 
 
@@ -211,9 +211,9 @@ def test_dropouts_act_only_in_training_and_keep_their_expectation(kind, dropouts
     torch.testing.assert_close(delta, _applied(LoRALayer(module, 4, 2.0), layer, make(), x), atol=1e-5, rtol=1e-4)
     layer.train()
     draws = torch.stack([module(x) - base for _ in range(4000)])
-    kept = 0.7 if dropouts.module else 1.0  # leaving out a whole layer is not made up for, as in the ecosystem
+    share = 0.7 if dropouts.module else 1.0  # leaving out a whole layer is not made up for, as in the ecosystem
     assert (draws.std(0) > 0).any()
-    torch.testing.assert_close(draws.mean(0), kept * delta, atol=0.1 * delta.abs().max().item(), rtol=0)
+    torch.testing.assert_close(draws.mean(0), share * delta, atol=0.1 * delta.abs().max().item(), rtol=0)
 
 
 def _applied(plain: LoRALayer, source: LoRALayer, module: nn.Module, x: torch.Tensor) -> torch.Tensor:
@@ -266,12 +266,12 @@ def test_max_norm_scales_only_what_exceeds_it_by_the_formula():
     small = network.get_submodule("linear")
     with torch.no_grad():
         small.lora_up.weight.mul_(0.01)
-    kept = small.lora_up.weight.clone()
+    small_up = small.lora_up.weight.clone()
     before = {key: layer.delta_weight().norm().item() for key, layer in network.layers().items()}
     assert before["1x1"] > 0.5 and before["3x3"] > 0.5 > before["linear"]
     scaled, mean, largest = network.apply_max_norm_regularization(0.5, "cpu")
     after = {key: layer.delta_weight().norm().item() for key, layer in network.layers().items()}
-    assert scaled == 2 and torch.equal(small.lora_up.weight, kept)
+    assert scaled == 2 and torch.equal(small.lora_up.weight, small_up)
     assert after["1x1"] == pytest.approx(0.5, rel=1e-5) and after["3x3"] == pytest.approx(0.5, rel=1e-5)
     assert largest == pytest.approx(0.5, rel=1e-5) and mean == pytest.approx(sum(after.values()) / 3, rel=1e-5)
 

@@ -68,10 +68,10 @@ def named(spec: type) -> dict:
 def test_the_stored_list_of_flags_is_that_of_the_specification(spec: type) -> None:
     specification = ROOT.parent / "shared" / "spec" / "options.json"
     if not specification.is_file():
-        pytest.skip("the specification is not beside this checkout")
+        pytest.skip("the specification is not next to this checkout")
     rows = json.loads(specification.read_text(encoding="utf-8"))[spec.name]
-    kept = ("type", "default", "choices", "nargs")
-    assert [{"flag": row["flags"][0], **{key: row[key] for key in kept if key in row}} for row in rows] == flags(spec)
+    attributes = ("type", "default", "choices", "nargs")
+    assert [{"flag": row["flags"][0], **{key: row[key] for key in attributes if key in row}} for row in rows] == flags(spec)
 
 
 @pytest.mark.parametrize(("spec", "row"), [(spec, row) for spec in SCRIPTS for row in flags(spec)], ids=lambda part: str(part)[:60])
@@ -79,7 +79,7 @@ def test_a_flag_of_the_list_has_its_type_default_and_choices(spec: type, row: di
     name = row["flag"].removeprefix("--")
     option = named(spec)[name]
     if name in option.aliases:
-        return  # another spelling has no default of its own
+        return  # another spelling has no separate default
     assert option.type.__name__ == ("bool" if row.get("nargs") == 0 else row["type"])
     assert option.is_list == (row.get("nargs") == "*" or name in SEVERAL_WORDS)
     default = row.get("default", () if option.is_list else None)

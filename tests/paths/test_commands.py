@@ -12,7 +12,7 @@ from library.console import EXIT_FAULT, run_script
 from library.options.declare import Option, Script
 from library.options.groups.scripts import SCRIPTS
 from tests.paths.test_options import path_options
-from tests.paths.wrong_places import ONLY_READ, PARTS, TOLD, another_user, in_time, made
+from tests.paths.wrong_places import CODES, ONLY_READ, PARTS, another_user, in_time, made
 
 OFFLINE = {"HF_HUB_OFFLINE": "1", "ACCELERATE_USE_CPU": "1"}
 
@@ -21,20 +21,20 @@ OFFLINE = {"HF_HUB_OFFLINE": "1", "ACCELERATE_USE_CPU": "1"}
 def places(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, str]]:
     for name, value in OFFLINE.items():
         monkeypatch.setenv(name, value)
-    with made() as found:
-        yield found
+    with made() as folders:
+        yield folders
 
 
 def cases() -> list[object]:
-    """Each script with the options of its own, the first one with all that they share."""
+    """Each script with its separate options, the first one with all that they share."""
     seen: set[str] = set()
-    found = []
+    listed = []
     for spec in SCRIPTS:
         options = [option for option in path_options(spec) if option.field not in seen]
         seen |= {option.field for option in options}
         if options:
-            found.append(pytest.param(spec, options, id=spec.name))
-    return found
+            listed.append(pytest.param(spec, options, id=spec.name))
+    return listed
 
 
 def command(spec: type[Script], places: dict[str, str], dry: bool) -> list[str]:
@@ -55,7 +55,7 @@ def test_a_command_ends_with_lines_that_name_the_option(
     before = contents(places["folder"])
     for option in options:
         written = option.path in ("new file", "new folder")
-        names = [name for name in TOLD if name in places and not (name in ONLY_READ and written)]
+        names = [name for name in CODES if name in places and not (name in ONLY_READ and written)]
         values = PARTS if option.path in ("part of a name", "part of a path") else {name: places[name] for name in names}
         for name, value in values.items():
             if option.field == "report_html" and not dry:

@@ -23,7 +23,8 @@ from library.paths.opening import open_file, open_text, read_bytes, read_text, r
 from library.renaming import put_in_place
 from library.training.logs.event_log import NAME, EventLog
 from library.training.states.saved_state import FACTS_FILE, read_state
-from tests.paths.wrong_places import TOLD, another_user, in_time, made
+from tests.messages import refused
+from tests.paths.wrong_places import CODES, another_user, in_time, made
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="pipes have no names in folders there")
 
@@ -36,8 +37,8 @@ def rings() -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def places() -> Iterator[dict[str, str]]:
-    with made() as found:
-        yield found
+    with made() as folders:
+        yield folders
 
 
 def test_asking_never_raises_and_says_what_is_there(places: dict[str, str]) -> None:
@@ -57,7 +58,7 @@ def test_asking_never_raises_and_says_what_is_there(places: dict[str, str]) -> N
     with another_user():
         assert {name: look(places[name]).thing for name in things} == things
         assert look(Path(places["folder"]) / "no such").thing is Thing.MISSING
-        for name in TOLD:
+        for name in CODES:
             if name in places:
                 assert is_file(places[name]) == (name == "unreadable") and is_folder(places[name]) == (name == "closed folder")
                 assert isinstance(real(places[name]), str)
@@ -99,7 +100,7 @@ def test_nothing_that_is_no_file_is_replaced_by_one(place: str, places: dict[str
     assert stat.S_IFMT(target.stat().st_mode) == stat.S_IFMT(before) and sorted(target.parent.iterdir()) == beside
 
 
-@pytest.mark.parametrize("place", [place for place in TOLD if place not in ("closed folder",)])
+@pytest.mark.parametrize("place", [place for place in CODES if place not in ("closed folder",)])
 def test_a_model_that_cannot_be_opened_is_one_line(place: str, places: dict[str, str]) -> None:
     if place not in places:
         pytest.skip("cannot be made here")
@@ -114,7 +115,7 @@ def test_a_folder_of_a_model_with_a_pipe_in_it_is_refused(tmp_path: Path) -> Non
     (tmp_path / "model_index.json").write_text("{}", encoding="utf-8")
     assert tree_fault(tmp_path) is None
     os.mkfifo(tmp_path / "unet" / "config.json")
-    with pytest.raises(UserError, match=r"config\.json: is a named pipe"):
+    with refused("PATH-007", "--pretrained_model_name_or_path", tmp_path / "unet/config.json", "named pipe"):
         locate(str(tmp_path), "--pretrained_model_name_or_path")
 
 
@@ -129,7 +130,7 @@ def test_an_index_that_names_a_pipe_is_refused(tmp_path: Path) -> None:
 def test_a_state_with_a_pipe_in_it_is_refused(tmp_path: Path) -> None:
     (tmp_path / FACTS_FILE).write_text("{}", encoding="utf-8")
     os.mkfifo(tmp_path / "training.pt")
-    with pytest.raises(UserError, match=r"--resume: .*training\.pt: is a named pipe"):
+    with refused("PATH-007", "--resume", tmp_path / "training.pt", "named pipe"):
         read_state(tmp_path)
 
 

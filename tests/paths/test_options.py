@@ -18,7 +18,7 @@ from library.options.groups.scripts import SCRIPTS
 from library.options.reading.parse import parse
 from library.options.rules.check import check
 from library.options.tool_groups.table import TOOLS
-from tests.paths.wrong_places import ONLY_READ, PARTS, TOLD, another_user, in_time, made
+from tests.paths.wrong_places import CODES, ONLY_READ, PARTS, another_user, in_time, made
 
 LONGEST_LINE = 900
 READ = ("file", "folder", "model", "folder that is filled")
@@ -41,8 +41,8 @@ SOUND = ("_dir", "_path", "path_", "_file", "json", "weights", "model", "folder"
 
 @pytest.fixture(scope="module")
 def places() -> Iterator[dict[str, str]]:
-    with made() as found:
-        yield found
+    with made() as folders:
+        yield folders
 
 
 @pytest.fixture(autouse=True)
@@ -88,14 +88,14 @@ def start_tool(spec: type[Tool], option: Option, value: str, places: dict[str, s
     importlib.import_module(spec.name.removesuffix(".py").replace("/", ".")).main([*words, *argv])
 
 
-def refused(act: Callable[[], object], option: Option, words: str) -> None:
-    """`act` is refused with one short line that names the option and holds `words`."""
-    with pytest.raises(UserError) as fault:
+def refused(act: Callable[[], object], option: Option, code: str) -> None:
+    """`act` is refused with one short line that names the option and ends with `code`."""
+    with pytest.raises(UserError) as error:
         act()
-    told = [line for line in fault.value.problems if option.field in line and words in line]
-    assert told, fault.value.problems
-    assert len(told[0]) < LONGEST_LINE and "\n" not in told[0] and "did you mean" not in told[0]
-    told[0].encode("utf-8")  # can be printed
+    lines = [line for line in error.value.problems if option.field in line and (not code or line.code == code)]
+    assert lines, error.value.lines
+    assert len(lines[0]) < LONGEST_LINE and "\n" not in lines[0] and "did you mean" not in lines[0]
+    lines[0].encode("utf-8")  # can be printed
 
 
 @pytest.mark.parametrize(("spec", "option"), cases(SCRIPTS))
@@ -113,15 +113,15 @@ def test_a_tool_refuses_each_place_in_one_line(spec: type[Tool], option: Option,
 def every_place(start: Callable[..., None], spec: type[Script], option: Option, places: dict[str, str]) -> None:
     if option.path in ("part of a name", "part of a path"):
         for name, value in PARTS.items():
-            refused(lambda value=value: start(spec, option, value, places), option, {"long": "300"}.get(name, ""))
+            refused(lambda value=value: start(spec, option, value, places), option, "PATH-008" if name == "long" else "")
         return
     with another_user():
-        for name, words in TOLD.items():
+        for name, code in CODES.items():
             if name in places and not (name in ONLY_READ and option.path in WRITTEN):
                 wrong_kind = {("unreadable", "folder"), ("closed folder", "file"), ("unreadable", "folder that is filled")}
                 if (name, option.path) in wrong_kind or (name, option.field) in {("closed folder", "metadata_thumbnail")}:
-                    words = ""
-                refused(lambda name=name: start(spec, option, places[name], places), option, words)
+                    code = ""
+                refused(lambda name=name: start(spec, option, places[name], places), option, code)
 
 
 @pytest.mark.parametrize("spec", (*SCRIPTS, *TOOLS), ids=lambda spec: spec.name)

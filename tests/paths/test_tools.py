@@ -12,7 +12,8 @@ from PIL import Image
 from finetune import make_captions, merge_captions_to_metadata, tag_images_by_wd14_tagger
 from library.console import EXIT_FAULT, run_script
 from library.preparation.wd14 import MODEL
-from tests.paths.wrong_places import TOLD, another_user, in_time, made
+from tests.messages import message, refusal
+from tests.paths.wrong_places import CODES, another_user, in_time, made
 from tools import config_from_run, convert_diffusers20_original_sd, resize_images_to_resolution
 
 posix = pytest.mark.skipif(os.name == "nt", reason="pipes have no names in folders there")
@@ -27,8 +28,8 @@ def rings(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def places() -> Iterator[dict[str, str]]:
-    with made() as found:
-        yield found
+    with made() as folders:
+        yield folders
 
 
 @pytest.fixture
@@ -74,7 +75,7 @@ def test_a_tagger_that_is_a_pipe_is_one_line(images: Path, tmp_path: Path, capsy
     (tmp_path / "tagger").mkdir()
     os.mkfifo(tmp_path / "tagger" / MODEL)
     assert run_script(tag_images_by_wd14_tagger.main, [str(images), "--model_dir", str(tmp_path / "tagger")]) == EXIT_FAULT
-    assert f"--model_dir: {tmp_path / 'tagger' / MODEL}: is a named pipe" in capsys.readouterr().err
+    refusal(capsys.readouterr().err, "PATH-007", "--model_dir", tmp_path / "tagger" / MODEL, "named pipe")
 
 
 @posix
@@ -82,7 +83,7 @@ def test_a_captioning_model_with_a_pipe_in_it_is_one_line(images: Path, tmp_path
     (tmp_path / "blip").mkdir()
     os.mkfifo(tmp_path / "blip" / "config.json")
     assert run_script(make_captions.main, [str(images), "--caption_weights", str(tmp_path / "blip")]) == EXIT_FAULT
-    assert "config.json: is a named pipe" in capsys.readouterr().err
+    refusal(capsys.readouterr().err, "PATH-007", tmp_path / "blip/config.json", "named pipe")
 
 
 @posix
@@ -90,7 +91,8 @@ def test_images_and_captions_that_are_pipes_are_passed_over(images: Path, tmp_pa
     os.mkfifo(images / "b.png")
     os.mkfifo(images / "a.caption")
     merge_captions_to_metadata.main([str(images), str(tmp_path / "meta.json")])
-    assert (tmp_path / "meta.json").is_file() and "2 pipes, sockets or devices are skipped: a.caption, b.png" in heard.text
+    assert (tmp_path / "meta.json").is_file()
+    message(heard.lines, "2 pipes", "skipped", "a.caption, b.png")
     resize_images_to_resolution.main([str(images), str(tmp_path / "small"), "--copy_associated_files"])
     assert all(path.is_file() for path in (tmp_path / "small").iterdir())
 
@@ -115,7 +117,7 @@ def test_a_variant_is_part_of_a_name(variant: str, places: dict[str, str], tmp_p
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("place", list(TOLD))
+@pytest.mark.parametrize("place", list(CODES))
 def test_the_config_of_a_run_is_read_and_written_at_places_that_can_be_opened(
     place: str, places: dict[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -18,20 +18,20 @@ import pytest
 
 _CAPABILITY_VERSION_3 = 0x20080522
 _PASSING_OVER = 1 << 1 | 1 << 2  # CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH
-# Words that the line for each place must hold.
-TOLD = {
-    "closed": "may not read the folder",
-    "unreadable": "may not read it",
-    "closed folder": "may not read the folder",
-    "loop": "links form a circle",
-    "dangling": "which does not exist",
-    "long": "bytes, and a name may have 255",
-    "deep": "more than this system takes",
-    "nul": "a character that no path can have",
-    "half": "a character that no path can have",
-    "pipe": "is a named pipe, not a file",
-    "socket": "is a socket, not a file",
-    "device": "is a device, not a file",
+# The code of the line for each place.
+CODES = {
+    "closed": "PATH-004",
+    "unreadable": "PATH-004",
+    "closed folder": "PATH-004",
+    "loop": "PATH-006",
+    "dangling": "PATH-006",
+    "long": "PATH-008",
+    "deep": "PATH-008",
+    "nul": "PATH-009",
+    "half": "PATH-009",
+    "pipe": "PATH-007",
+    "socket": "PATH-007",
+    "device": "PATH-007",
 }
 ONLY_READ = {"unreadable", "closed folder"}  # a new file may take the place of one that cannot be read
 PARTS = {"up": "../../x", "long": "n" * 300, "nul": "a\0b", "half": "a\ud800", "root": "/x"}
@@ -39,7 +39,7 @@ PARTS = {"up": "../../x", "long": "n" * 300, "nul": "a\0b", "half": "a\ud800", "
 
 @contextlib.contextmanager
 def made() -> Iterator[dict[str, str]]:
-    """A folder with what TOLD names in it: name -> path. `file` and `folder` are good ones."""
+    """A folder with what CODES names in it: name -> path. `file` and `folder` are good ones."""
     root = Path(tempfile.mkdtemp())
     (root / "closed").mkdir()
     for name in ("file", "unreadable", "closed/file"):
@@ -92,15 +92,15 @@ def _device(root: Path) -> dict[str, Path]:
 
 @contextlib.contextmanager
 def another_user() -> Iterator[None]:
-    """Go on without root's right to pass over permissions, where this process has it: as one whose files and folders these are.
+    """Continue without root's right to ignore permissions, where this process has it: as the owner of these files and folders.
 
-    Not as another uid: Python itself may lie where only root may read, and loads modules and encodings when they are first used.
+    Not as another uid: Python itself may be installed where only root may read, and loads modules and encodings when they are first used.
     """
     if getattr(os, "geteuid", lambda: 1)() != 0:
         yield
         return
     if sys.platform != "linux":
-        pytest.skip("root cannot lay down its rights here and take them up again")
+        pytest.skip("root cannot drop its rights here and restore them")
     take_up = lay_down_rights()
     try:
         yield
@@ -109,7 +109,7 @@ def another_user() -> Iterator[None]:
 
 
 def lay_down_rights() -> Callable[[], None]:
-    """Lay down root's right to pass over permissions, on Linux; what is returned takes it up again."""
+    """Drop root's right to ignore permissions, on Linux; the function that is returned restores it."""
     header = (ctypes.c_uint32 * 2)(_CAPABILITY_VERSION_3, 0)  # of this thread
     rights = (ctypes.c_uint32 * 6)()  # effective, permitted, inheritable, for the first 32 and the next
     libc = ctypes.CDLL(None, use_errno=True)

@@ -10,6 +10,7 @@ from library.errors import UserError
 from library.preparation.cleaning import clean_caption, clean_tags
 from library.preparation.cleaning_rules import CaptionRules, Rules, read_rules
 from library.preparation.tag_text import is_emoticon
+from tests.messages import refusal
 from tests.scripts.running import run_in_process
 
 
@@ -34,7 +35,7 @@ def clean(*argv: object) -> int:
         ("1girl, 2girls, smile", "2girls, smile"),
         ("1girl, multiple_girls, solo", "multiple girls"),
         ("1boy, 2boys, 3boys", "3boys"),
-        ("1girl, 1boy, blue eyes, green eyes, smile", "1girl, 1boy, smile"),  # two people, and nobody knows whose eyes
+        ("1girl, 1boy, blue eyes, green eyes, smile", "1girl, 1boy, smile"),  # two people, and it is unclear whose eyes
         ("1girl, blue eyes, green eyes", "1girl, blue eyes, green eyes"),
         ("boysenberry, blue eyes, green eyes", "boysenberry, blue eyes, green eyes"),
         ("2girls, long hair, red hair, blonde hair", "2girls, long hair"),  # a single length is everybody's
@@ -93,8 +94,8 @@ def test_a_whole_file_is_cleaned_and_what_is_not_text_of_ours_stays(tmp_path: Pa
         "c": {"other": 1},
     }
     assert json.loads((tmp_path / "in.json").read_text(encoding="utf-8")) == before
-    told = capsys.readouterr()
-    assert told.out == "" and "2 entries without tags: b, c" in told.err and "1 of 3 entries changed" in told.err
+    output = capsys.readouterr()
+    assert output.out == "" and "2 entries without tags: b, c" in output.err and "1 of 3 entries changed" in output.err
 
 
 def test_debug_prints_what_changes(tmp_path: Path, capsys) -> None:
@@ -107,7 +108,7 @@ def test_debug_prints_what_changes(tmp_path: Path, capsys) -> None:
 def test_an_entry_whose_text_is_no_text_is_told_and_the_rest_is_done(tmp_path: Path, capsys) -> None:
     (tmp_path / "m.json").write_text('{"a": {"tags": ["x"]}, "b": {"tags": "red_car"}}', encoding="utf-8")
     assert clean(tmp_path / "m.json", tmp_path / "out.json") == 1
-    assert "error: entry 'a': \"tags\" is not text" in capsys.readouterr().err
+    refusal(capsys.readouterr().err, "DATA-007", "entry 'a'", '"tags"')
     assert json.loads((tmp_path / "out.json").read_text(encoding="utf-8")) == {"a": {"tags": ["x"]}, "b": {"tags": "red car"}}
 
 
@@ -125,18 +126,18 @@ def test_the_article_fits_the_word_that_comes_to_stand_behind_it() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "words"),
+    ("text", "asked"),
     [
-        ("[tag]\n", "[tag]: unknown section; did you mean tags?"),
-        ("[tags]\nremoved = []\n", "[tags] removed: unknown key; did you mean remove?"),
-        ("[tags]\nremove = 'x'\n", "[tags] remove: expected a list of texts"),
-        ("[tags]\nremove_less_exact = 'yes'\n", "expected true or false"),
-        ("[captions]\nreplace = ['a']\n", "[captions] replace: expected lines such as"),
-        ("[tags\n", "is not TOML"),
+        ("[tag]\n", ("CFG-006", "[tag]", "tags?")),
+        ("[tags]\nremoved = []\n", ("CFG-006", "[tags] removed", "remove?")),
+        ("[tags]\nremove = 'x'\n", ("CFG-008", "[tags] remove", "list of texts", "'x'")),
+        ("[tags]\nremove_less_exact = 'yes'\n", ("CFG-008", "[tags] remove_less_exact", "true or false", "'yes'")),
+        ("[captions]\nreplace = ['a']\n", ("CFG-008", "[captions] replace", "['a']")),
+        ("[tags\n", ("CFG-002", "TOML")),
     ],
 )
-def test_a_fault_in_the_table_is_told(tmp_path: Path, text: str, words: str) -> None:
+def test_a_fault_in_the_table_is_told(tmp_path: Path, text: str, asked: tuple[str, ...]) -> None:
     (tmp_path / "mine.toml").write_text(text, encoding="utf-8")
-    with pytest.raises(UserError) as fault:
+    with pytest.raises(UserError) as error:
         read_rules(tmp_path / "mine.toml", "--rules")
-    assert words in fault.value.problems[0] and "mine.toml" in fault.value.problems[0]
+    refusal(error.value.problems[:1], *asked, tmp_path / "mine.toml")

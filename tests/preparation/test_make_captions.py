@@ -9,11 +9,11 @@ import torch
 from PIL import Image
 
 from finetune import make_captions
-from library.errors import UserError
 from library.options.tool_groups.preparation import BLIP
 from library.preparation.captioning.blip import Captioner, SeededDraw, Writing
 from library.preparation.captioning.blip_weights import weights_named
 from tests.data.material import photo, photos
+from tests.messages import message, refusals, refused
 from tests.preparation.tiny_blip import SIDE, WORDS, write_blip
 from tests.scripts.running import run_in_process
 
@@ -57,9 +57,9 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[dict]:
 
 def test_each_image_gets_a_line_of_words_without_the_models_beginning(folder: Path, model: Path) -> None:
     assert caption(folder, model, *SHORT) == 0
-    made = captions(folder)
-    assert list(made) == ["00", "01", "02", "03"] and len(set(made.values())) > 1
-    for text in made.values():
+    texts = captions(folder)
+    assert list(texts) == ["00", "01", "02", "03"] and len(set(texts.values())) > 1
+    for text in texts.values():
         assert text.endswith("\n") and text.count("\n") == 1 and set(text.split()) <= set(WORDS) and not text.startswith("a picture of")
 
 
@@ -139,11 +139,11 @@ def test_the_seeded_draw_follows_the_probabilities() -> None:
 
 def test_debug_prints_each_caption_and_the_ending_is_the_users(folder: Path, model: Path, capsys) -> None:
     assert caption(folder, model, *SHORT, "--caption_extension", ".txt", "--debug") == 0
-    made = captions(folder, ".txt")
-    assert capsys.readouterr().out == "".join(f"{folder / f'{name}.png'}: {text}" for name, text in made.items())
+    texts = captions(folder, ".txt")
+    assert capsys.readouterr().out == "".join(f"{folder / f'{name}.png'}: {text}" for name, text in texts.items())
     assert not captions(folder)
     assert caption(folder, model, *SHORT, "--caption_extention", ".cap") == 0
-    assert captions(folder, ".cap") == made
+    assert captions(folder, ".cap") == texts
 
 
 def test_recursive_takes_the_folders_inside(folder: Path, model: Path) -> None:
@@ -167,31 +167,28 @@ def test_a_broken_image_and_a_file_that_cannot_be_written_are_told_and_the_rest_
     (folder / "02.caption").mkdir()
     assert caption(folder, model, *SHORT, "--batch_size", 4) == 1
     errors = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
-    assert errors[0].startswith(f"error: image {folder / '01.png'}: is not an image") and errors[0].endswith("[SD-DATA-001]")
-    assert errors[1].startswith(f"error: {folder}: 1 file not written there") and errors[2].endswith(
-        "done: 2 images captioned [SD-TOOL-001]"
-    )
+    refusals(errors, ("DATA-001", folder / "01.png", "not an image"), ("PATH-005", folder, "1 file"), ("TOOL-001", "2 images"))
     assert (folder / "00.caption").is_file() and (folder / "03.caption").is_file()
 
 
 @pytest.mark.parametrize(
-    ("argv", "words"),
+    ("argv", "asked"),
     [
-        (["--min_length", "9", "--max_length", "8"], "--min_length: 9 is more than --max_length 8"),
-        (["--max_length", "3", "--min_length", "0"], "--max_length: 3 tokens leave no space for a word; use at least 5"),
-        (["--max_length", "500"], "--max_length: 500 is more than the 96 tokens"),
-        (["--caption_weights", "{empty}"], "--caption_weights: {empty}: cannot be loaded"),
-        (["--caption_weights", "{empty}/x.pth"], "no such folder"),
-        (["--caption_weights", "someone/not-there"], "--caption_weights: someone/not-there: cannot be loaded"),
-        (["--caption_extension", ".png"], "extension of images"),
-        (["--batch_size", "0"], "--batch_size: expected a whole number from 1"),
+        (["--min_length", "9", "--max_length", "8"], ("OPT-008", "--min_length: 9", "--max_length 8")),
+        (["--max_length", "3", "--min_length", "0"], ("TOOL-004", "--max_length: 3", "at least 5")),
+        (["--max_length", "500"], ("TOOL-004", "--max_length: 500", "96 tokens")),
+        (["--caption_weights", "{empty}"], ("TOOL-003", "--caption_weights: {empty}")),
+        (["--caption_weights", "{empty}/x.pth"], ("PATH-001", "--caption_weights: {empty}/x.pth")),
+        (["--caption_weights", "someone/not-there"], ("TOOL-003", "--caption_weights: someone/not-there")),
+        (["--caption_extension", ".png"], ("OPT-006", "--caption_extension", ".png")),
+        (["--batch_size", "0"], ("OPT-006", "--batch_size", 1, "not 0")),
     ],
 )
-def test_wrong_input_is_one_line(folder: Path, model: Path, tmp_path: Path, argv: list[str], words: str, capsys) -> None:
+def test_wrong_input_is_one_line(folder: Path, model: Path, tmp_path: Path, argv: list[str], asked: tuple[object, ...], capsys) -> None:
     (tmp_path / "empty").mkdir()
     assert caption(folder, model, *(word.format(empty=tmp_path / "empty") for word in argv)) == 2
-    (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
-    assert words.format(empty=tmp_path / "empty") in line
+    lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
+    refusals(lines, tuple(str(name).format(empty=tmp_path / "empty") for name in asked))
     assert not captions(folder)
 
 
@@ -200,20 +197,20 @@ def test_the_weights_that_users_know_mean_the_same_model_on_the_hub(tmp_path: Pa
     assert weights_named(address + "model_large_caption.pth") == BLIP
     assert weights_named(address + "model_base_caption_capfilt_large.pth") == "Salesforce/blip-image-captioning-base"
     assert weights_named("someone/model") == "someone/model" and weights_named(str(tmp_path)) == str(tmp_path)
-    for wrong in ("https://example.org/x.pth", "model_large_caption.pth", "some/long/path"):
-        with pytest.raises(UserError, match="--caption_weights"):
+    for wrong, code in (("https://example.org/x.pth", "TOOL-003"), ("model_large_caption.pth", "PATH-001"), ("some/long/path", "PATH-001")):
+        with refused(code, "--caption_weights", wrong):
             weights_named(wrong)
 
 
 def test_a_folder_without_a_tokenizer_is_refused(model: Path, tmp_path: Path) -> None:
     for name in ("config.json", "model.safetensors"):
         (tmp_path / name).write_bytes((model / name).read_bytes())
-    with pytest.raises(UserError, match="tokenizer"):
+    with refused("TOOL-003", "--caption_weights", tmp_path, "tokenizer"):
         Captioner(str(tmp_path), Writing(), tmp_path)
 
 
 def test_options_without_effect_are_told(folder: Path, model: Path, capsys) -> None:
     caption(folder, model, *SHORT, "--num_beams", 2)
-    assert "--num_beams: has no effect without --beam_search" in capsys.readouterr().err
+    message(capsys.readouterr().err, "--num_beams", "--beam_search")
     caption(folder, model, *SHORT, "--beam_search", "--top_p", 0.5)
-    assert "--top_p: has no effect with --beam_search" in capsys.readouterr().err
+    message(capsys.readouterr().err, "--top_p", "--beam_search")

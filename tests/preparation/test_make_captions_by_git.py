@@ -12,6 +12,7 @@ from library.options.declare import build
 from library.options.tool_groups.preparation import MakeCaptionsByGit
 from library.preparation.captioning.git import GitCaptioner, without_writing
 from tests.data.material import photo, photos
+from tests.messages import message, refusal
 from tests.preparation.tiny_git import SIDE, write_git
 from tests.scripts.running import run_in_process
 
@@ -36,7 +37,7 @@ def captions(folder: Path, ending: str = ".caption") -> dict[str, str]:
 
 
 def greedy(model: Path, pixels: np.ndarray, length: int) -> list[int]:
-    """The likeliest word after each beginning, the model run anew for each."""
+    """The most likely word after each beginning, the model run again for each."""
     from transformers import GitForCausalLM
 
     git = GitForCausalLM.from_pretrained(model).eval()
@@ -90,7 +91,7 @@ def test_remove_words_acts_and_debug_prints_both(folder: Path, model: Path, monk
     assert set(captions(folder, ".txt").values()) == {"a cat that says hello\n"} and capsys.readouterr().out == ""
     assert caption(folder, model, "--caption_extension", ".txt", "--remove_words", "--debug") == 0
     assert set(captions(folder, ".txt").values()) == {"a cat\n"}
-    assert f"{folder / '00.png'}: a cat (was: a cat that says hello)" in capsys.readouterr().out
+    message(capsys.readouterr().out, folder / "00.png", "a cat that says hello")
 
 
 def test_recursive_takes_the_folders_inside(folder: Path, model: Path) -> None:
@@ -112,14 +113,14 @@ def test_an_image_is_prepared_as_transformers_does(model: Path, tmp_path: Path) 
 
 def test_wrong_input_is_one_line(folder: Path, model: Path, tmp_path: Path, capsys) -> None:
     (tmp_path / "empty").mkdir()
-    for argv, words in (
-        ((folder, tmp_path / "empty"), "--model_id"),
-        ((folder, model, "--max_length", 900), "--max_length: 900 is more than the 64 tokens"),
-        ((folder, model, "--caption_extension", "txt"), "has no dot"),
-        ((tmp_path / "empty", model), "has no images"),
+    for argv, asked in (
+        ((folder, tmp_path / "empty"), ("TOOL-003", "--model_id", tmp_path / "empty")),
+        ((folder, model, "--max_length", 900), ("TOOL-004", "--max_length: 900", "64 tokens")),
+        ((folder, model, "--caption_extension", "txt"), ("OPT-006", "--caption_extension", "'txt'", ".txt")),
+        ((tmp_path / "empty", model), ("DATA-003", tmp_path / "empty")),
     ):
         assert caption(*argv) == 2
-        assert words in capsys.readouterr().err
+        refusal(capsys.readouterr().err, *asked)
 
 
 def test_a_broken_image_is_told_and_the_rest_is_done(folder: Path, model: Path, capsys) -> None:

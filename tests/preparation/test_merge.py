@@ -10,6 +10,7 @@ import pytest
 from finetune import merge_captions_to_metadata, merge_dd_tags_to_metadata
 from library.data.scan.metadata import read_metadata
 from tests.data.material import photo
+from tests.messages import message, refusal, refusals
 from tests.scripts.running import run_in_process
 
 
@@ -27,7 +28,7 @@ def read(path: Path) -> dict:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """Two images with captions and tags, one inside a folder of its own, one with neither."""
+    """Two images with captions and tags, one inside a separate folder, one with neither."""
     for name in ("a.png", "b.JPG", "deep/c.png", "bare.png"):
         photo(tmp_path / "images" / name, size=(16, 16))
     for name, text in {"a": "a cat\n", "b": "\ufeffein Hündchen", "deep/c": " two lines\nof text\n"}.items():
@@ -39,7 +40,7 @@ def folder(tmp_path: Path) -> Path:
 def test_captions_stand_under_the_names_without_ending(folder: Path, tmp_path: Path, capsys) -> None:
     assert captions(folder, tmp_path / "meta.json") == 0
     assert read(tmp_path / "meta.json") == {"a": {"caption": "a cat"}, "b": {"caption": "ein Hündchen"}}
-    assert "1 of 3 images has no .caption file: bare.png; skipped" in capsys.readouterr().err
+    message(capsys.readouterr().err, "1 of 3 images", ".caption", "bare.png", "skipped")
 
 
 def test_recursive_takes_the_folders_inside_and_the_reader_finds_them(folder: Path, tmp_path: Path) -> None:
@@ -70,7 +71,7 @@ def test_tags_join_the_captions_and_what_is_not_known_stays(folder: Path, tmp_pa
 
 
 @pytest.mark.parametrize(
-    ("flags", "found"),
+    ("flags", "written"),
     [
         ([], {"a": "a_tag, 1girl", "b": "b_tag, 1girl"}),
         (["--recursive"], {"a": "a_tag, 1girl", "b": "b_tag, 1girl", "deep/c": "c_tag, 1girl"}),
@@ -80,9 +81,9 @@ def test_tags_join_the_captions_and_what_is_not_known_stays(folder: Path, tmp_pa
     ],
     ids=lambda part: " ".join(part) if isinstance(part, list) else "",
 )
-def test_tags_are_taken_from_where_and_named_as_the_options_say(folder: Path, tmp_path: Path, flags: list, found: dict, capsys) -> None:
+def test_tags_are_taken_from_where_and_named_as_the_options_say(folder: Path, tmp_path: Path, flags: list, written: dict, capsys) -> None:
     assert tags(folder, tmp_path / "meta.json", *flags) == 0
-    named = {str(Path(key.format(folder=folder))) if "{" in key else key: text for key, text in found.items()}
+    named = {str(Path(key.format(folder=folder))) if "{" in key else key: text for key, text in written.items()}
     assert read(tmp_path / "meta.json") == {key: {"tags": text} for key, text in named.items()}
     assert capsys.readouterr().out == ("a: a_tag, 1girl\nb: b_tag, 1girl\n" if "--debug" in flags else "")
 
@@ -149,7 +150,7 @@ def test_images_that_differ_in_their_ending_only_get_entries_of_their_own(folder
     photo(folder / "a.jpg", size=(16, 16))
     assert captions(folder, tmp_path / "meta.json") == 0
     assert list(read(tmp_path / "meta.json")) == ["a.jpg", "a.png", "b"]
-    assert "2 images differ only in their extension and share one .caption file: a.jpg, a.png" in capsys.readouterr().err
+    message(capsys.readouterr().err, "2 images", ".caption", "a.jpg, a.png")
     entries, _ = read_metadata(tmp_path / "meta.json", folder)
     assert len({entry.path for entry in entries}) == 3
 
@@ -161,18 +162,13 @@ def test_keys_of_the_other_kind_are_told(folder: Path, tmp_path: Path, old: str,
     assert words in capsys.readouterr().err
 
 
-@pytest.mark.parametrize(("data", "words"), [(b"caf\xe9", "is not UTF-8 text (byte 3)"), ("\ufeffx".encode("utf-16-le"), "is UTF-16 text")])
+@pytest.mark.parametrize(("data", "words"), [(b"caf\xe9", "byte 3"), ("\ufeffx".encode("utf-16-le"), "UTF-16")])
 def test_a_caption_in_another_encoding_is_told_and_the_rest_is_done(folder: Path, tmp_path: Path, data: bytes, words: str, capsys) -> None:
     (folder / "a.caption").write_bytes(data)
     (tmp_path / "meta.json").write_text('{"a": {"caption": "kept"}}', encoding="utf-8")
     assert captions(folder, tmp_path / "meta.json") == 1
     errors = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
-    assert (
-        len(errors) == 2
-        and errors[0].startswith(f"error: {folder / 'a.caption'}: {words}")
-        and "save it again with encoding UTF-8" in errors[0]
-    )
-    assert "everything else is done: caption of 1 image" in errors[1]
+    refusals(errors, ("DATA-004", folder / "a.caption", words, "encoding UTF-8"), ("TOOL-001", "1 image"))
     assert read(tmp_path / "meta.json") == {"a": {"caption": "kept"}, "b": {"caption": "ein Hündchen"}}
 
 
@@ -198,28 +194,26 @@ def test_nothing_to_merge_is_an_error_that_names_what_lies_there(folder: Path, t
     for path in folder.glob("*.caption"):
         path.unlink()
     assert captions(folder, tmp_path / "meta.json") == 2
-    line = capsys.readouterr().err.splitlines()[-1]
-    assert "3 of 3 images have no .caption file" in line and "2 .txt files are next to them: --caption_extension .txt" in line
+    refusal(capsys.readouterr().err, "TOOL-002", "3 of 3 images", ".caption", "2 .txt files", "--caption_extension .txt")
     assert not (tmp_path / "meta.json").exists()
 
 
 @pytest.mark.parametrize(
-    ("argv", "words"),
+    ("argv", "asked"),
     [
-        (["{none}", "{out}"], "no such folder"),
-        (["{folder}/deep/..", "{folder}"], "out_json: {folder} is a folder"),
-        (["{folder}", "{out}", "--in_json", "{none}.json"], "--in_json: {none}.json: no such file"),
-        (["{folder}", "{out}", "--caption_extension", "txt"], "has no dot; write .txt"),
-        (["{folder}", "{out}", "--caption_extension", ".png"], "extension of images"),
-        (["{empty}", "{out}"], "add --recursive"),
+        (["{none}", "{out}"], ("PATH-001", "train_data_dir: {none}")),
+        (["{folder}/deep/..", "{folder}"], ("PATH-002", "out_json: {folder}")),
+        (["{folder}", "{out}", "--in_json", "{none}.json"], ("PATH-001", "--in_json: {none}.json")),
+        (["{folder}", "{out}", "--caption_extension", "txt"], ("OPT-006", "--caption_extension", "'txt'", "write .txt")),
+        (["{folder}", "{out}", "--caption_extension", ".png"], ("OPT-006", "--caption_extension", ".png")),
+        (["{empty}", "{out}"], ("DATA-003", "{empty}", "--recursive")),
     ],
 )
-def test_wrong_input_is_one_line(folder: Path, tmp_path: Path, argv: list[str], words: str, capsys) -> None:
+def test_wrong_input_is_one_line(folder: Path, tmp_path: Path, argv: list[str], asked: tuple[str, ...], capsys) -> None:
     photo(tmp_path / "empty" / "inside" / "a.png", size=(8, 8))
     places = {"folder": folder, "out": tmp_path / "meta.json", "none": tmp_path / "none", "empty": tmp_path / "empty"}
     assert captions(*(word.format(**places) for word in argv)) == 2
-    (line,) = capsys.readouterr().err.splitlines()
-    assert words.format(**places) in line
+    refusals(capsys.readouterr().err, tuple(name.format(**places) for name in asked))
     assert not (tmp_path / "meta.json").exists()
 
 
@@ -231,8 +225,7 @@ def test_a_disk_that_is_full_leaves_the_old_file(folder: Path, tmp_path: Path, m
 
     monkeypatch.setattr(os, "fsync", full)
     assert captions(folder, tmp_path / "meta.json") == 2
-    line = "meta.json: cannot be written (No space left on device); choose another place [SD-DISK-004]"
-    assert capsys.readouterr().err.splitlines()[-1].endswith(line)
+    refusal(capsys.readouterr().err.splitlines()[-1:], "DISK-004", "out_json", tmp_path / "meta.json", "No space left on device")
     assert read(tmp_path / "meta.json") == {"a": {"tags": "t"}}
     assert sorted(path.name for path in tmp_path.iterdir()) == ["images", "meta.json"]
 
@@ -272,7 +265,7 @@ def test_a_folder_is_not_listed_for_each_of_its_images(tmp_path: Path, monkeypat
         real = getattr(os, name)
         monkeypatch.setattr(os, name, lambda *path, real=real: listings.append(path) or real(*path))
     counts = []
-    for count in (2, 5, 50):  # the first also looks for what a killed command left beside meta.json
+    for count in (2, 5, 50):  # the first also looks for what a killed command left next to meta.json
         folder = many_captions(tmp_path / str(count), count)
         listings.clear()
         assert captions(folder, tmp_path / "meta.json", "--full_path") == 0

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from library.preparation.read_ahead import read_ahead
+from tests.messages import message
 
 PATHS = [Path(str(number)) for number in range(11)]
 
@@ -24,7 +25,8 @@ def test_batches_come_in_order_and_a_bad_file_is_told(workers: int) -> None:
     loaded = [one for batch in batches for one in batch]
     assert [one.path for one in loaded] == PATHS
     assert [one.value for one in loaded] == [None if number == 4 else number for number in range(11)]
-    assert [one.fault for one in loaded if one.fault] == ["is damaged (broken file)"]
+    (fault,) = [one.fault for one in loaded if one.fault]
+    message(fault, "damaged", "broken file")
 
 
 @pytest.mark.parametrize(("workers", "batch_size"), [(1, 1), (2, 4), (4, 2)])

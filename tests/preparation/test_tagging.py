@@ -11,13 +11,13 @@ import pytest
 from PIL import Image
 
 from finetune import tag_images_by_wd14_tagger
-from library.errors import UserError
 from library.preparation.tag_choice import read_replacement
 from library.preparation.wd14 import Tagger, locate, square
+from tests.messages import message, refusal, refusals, refused
 from tests.preparation.tiny_tagger import SIDE, TAGS, write_mapped_tagger, write_tagger
 from tests.scripts.running import run_in_process
 
-ALWAYS = "o_o, no_humans, some_artist"  # of the tagger's constants over the usual threshold, as its tags stand
+ALWAYS = "o_o, no_humans, some_artist"  # of the tagger's constants over the usual threshold, in the order of its tags
 
 
 def colour(path: Path, blue: float = 0, green: float = 0, red: float = 0, size: tuple[int, int] = (40, 40)) -> Path:
@@ -128,7 +128,8 @@ def test_a_name_that_is_too_long_is_told_as_such_and_the_rest_is_done(folder: Pa
     shutil.copy(folder / "blue.png", folder / f"{'か' * 83}.png")
     assert tag(folder, model, "--caption_extension", ".caption") == 1
     error = capsys.readouterr().err
-    assert "since the name would be too long for this file system; rename it" in error and "writable" not in error
+    refusal(error, "PATH-008", folder, "rename it")
+    assert "writable" not in error
     assert (folder / "blue.caption").is_file()
 
 
@@ -138,7 +139,7 @@ def test_a_model_without_its_labels_is_told_by_the_file_that_is_missing(folder: 
         half.mkdir()
         shutil.copy(model / there, half)
         assert tag(folder, half) == 2
-        assert f"{half} has {there} but no {lacks}; put the {lacks} of the same model next to it" in capsys.readouterr().err
+        refusal(capsys.readouterr().err, "TOOL-003", "--model_dir", half, f"has {there} but no {lacks}")
 
 
 def test_a_model_too_new_for_the_runtime_is_told_as_such(tmp_path: Path) -> None:
@@ -147,7 +148,7 @@ def test_a_model_too_new_for_the_runtime_is_told_as_such(tmp_path: Path) -> None
     assert data[0] == 0x08  # field 1, ir_version
     data[1] = 99
     (tmp_path / "new" / "model.onnx").write_bytes(data)
-    with pytest.raises(UserError, match=r"it is newer than ONNX Runtime [\d.]+ can read: update that"):
+    with refused("TOOL-003", "--model_dir", tmp_path / "new", "ONNX Runtime", "update"):
         Tagger(tmp_path / "new")
 
 
@@ -239,9 +240,9 @@ def test_batch_size_and_threads_are_those_asked_for(folder: Path, model: Path, m
 def test_files_that_are_there_are_told_before_they_are_written_anew(folder: Path, model: Path, capsys) -> None:
     (folder / "blue.txt").write_text("mine", encoding="utf-8")
     tag(folder, model, "--append_tags")
-    assert "anew" not in capsys.readouterr().err
+    assert "overwritten" not in capsys.readouterr().err
     tag(folder, model)
-    assert "2 .txt files exist already and will be overwritten: blue.txt, red.txt" in capsys.readouterr().err
+    message(capsys.readouterr().err, "2 .txt files", "overwritten", "blue.txt, red.txt")
 
 
 @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="who may write anywhere")
@@ -250,10 +251,8 @@ def test_a_read_only_folder_is_told_once_and_the_rest_is_done(folder: Path, mode
     (folder / "closed").chmod(0o500)
     assert tag(folder, model, "--recursive") == 1
     (folder / "closed").chmod(0o700)
-    first, last = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
-    closed = f"error: {folder / 'closed'}: 2 files not written there (Permission denied)"
-    assert first == f"{closed}; make the folder writable and run this again [SD-PATH-005]"
-    assert last.endswith("2 images tagged [SD-TOOL-001]")
+    lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
+    refusals(lines, ("PATH-005", folder / "closed", "2 files", "Permission denied", "writable"), ("TOOL-001", "2 images"))
 
 
 def test_images_in_a_folder_without_the_right_to_write_are_not_even_read(folder: Path, model: Path, monkeypatch, capsys) -> None:
@@ -262,10 +261,9 @@ def test_images_in_a_folder_without_the_right_to_write_are_not_even_read(folder:
     monkeypatch.setattr(os, "access", lambda path, mode: not str(path).endswith("closed") and access(path, mode))
     monkeypatch.setattr(Tagger, "prepare", lambda self, path, own=Tagger.prepare: own(self, path) if path.parent == folder else 1 / 0)
     assert tag(folder, model, "--recursive") == 1
-    assert f"error: {folder / 'closed'}: 1 file not written there (Permission denied)" in capsys.readouterr().err
+    refusal(capsys.readouterr().err, "PATH-005", folder / "closed", "1 file", "Permission denied")
     assert tag(folder / "closed", model) == 2  # nothing at all could be done
-    (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
-    assert "1 file not written there" in line
+    refusals([line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")], ("PATH-005", "1 file"))
 
 
 def test_a_broken_image_and_a_file_that_cannot_be_written_are_told_and_the_rest_is_done(folder: Path, model: Path, capsys) -> None:
@@ -273,11 +271,7 @@ def test_a_broken_image_and_a_file_that_cannot_be_written_are_told_and_the_rest_
     (folder / "blue.txt").mkdir()
     assert tag(folder, model, "--batch_size", 8) == 1
     errors = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
-    assert len(errors) == 3 and f"image {folder / 'broken.png'}: " in errors[0] and "remove or replace it" in errors[0]
-    assert (
-        errors[1].startswith(f"error: {folder}: 1 file not written there (")
-        and errors[2] == "error: everything else is done: 1 image tagged [SD-TOOL-001]"
-    )
+    refusals(errors, ("DATA-001", folder / "broken.png"), ("PATH-005", folder, "1 file"), ("TOOL-001", "1 image"))
     assert tags(folder, "red").startswith("red_rose")
     assert sorted(path.name for path in folder.iterdir()) == ["blue.png", "blue.txt", "broken.png", "red.png", "red.txt"]
 
@@ -285,7 +279,7 @@ def test_a_broken_image_and_a_file_that_cannot_be_written_are_told_and_the_rest_
 def test_a_tag_file_in_another_encoding_is_left_alone_with_append(folder: Path, model: Path, capsys) -> None:
     (folder / "blue.txt").write_bytes(b"caf\xe9")
     assert tag(folder, model, "--append_tags") == 1
-    assert "blue.txt: is not UTF-8 text" in capsys.readouterr().err
+    refusal(capsys.readouterr().err, "DATA-004", folder / "blue.txt", "UTF-8")
     assert (folder / "blue.txt").read_bytes() == b"caf\xe9"
 
 
@@ -319,21 +313,20 @@ def test_without_a_network_the_remedy_is_one_line(folder: Path, tmp_path: Path, 
     (tmp_path / "old" / "saved_model.pb").touch()
     assert tag(folder, tmp_path / "old") == 2
     warning, *_, error = capsys.readouterr().err.splitlines()
-    assert "older Keras format, which is not used" in warning
-    assert error.startswith("error: --repo_id: SmilingWolf/wd-v1-4-convnext-tagger-v2: model.onnx cannot be downloaded (")
-    assert "put model.onnx and selected_tags.csv into" in error
+    message(warning, tmp_path / "old", "Keras")
+    refusal(error, "HUB-004", "--repo_id: SmilingWolf/wd-v1-4-convnext-tagger-v2", "model.onnx", "put model.onnx and selected_tags.csv")
 
 
 def test_a_model_and_labels_that_do_not_fit_are_refused(tmp_path: Path, model: Path) -> None:
     shutil.copytree(model, tmp_path / "odd")
     shutil.copy(write_tagger(tmp_path / "fewer", TAGS[:5]) / "selected_tags.csv", tmp_path / "odd")
-    with pytest.raises(UserError, match=f"knows {len(TAGS)} tags and selected_tags.csv has 5"):
+    with refused("TOOL-003", "--model_dir", tmp_path / "odd", f"{len(TAGS)} tags", "selected_tags.csv has 5"):
         Tagger(tmp_path / "odd")
     (tmp_path / "odd" / "selected_tags.csv").write_text("a,b\n1,2\n", encoding="utf-8")
-    with pytest.raises(UserError, match="columns name and category"):
+    with refused("DATA-026", tmp_path / "odd" / "selected_tags.csv", "name and category"):
         Tagger(tmp_path / "odd")
     (tmp_path / "fewer" / "model.onnx").write_bytes(b"cut")
-    with pytest.raises(UserError, match=r"model\.onnx: cannot be loaded"):
+    with refused("TOOL-003", tmp_path / "fewer" / "model.onnx"):
         Tagger(tmp_path / "fewer")
 
 
@@ -348,7 +341,8 @@ def test_a_tagger_that_cannot_be_had_leaves_no_folder(folder: Path, tmp_path: Pa
     (tmp_path / there).mkdir(parents=True, exist_ok=True)
     before = sorted(tmp_path.rglob("*"))
     assert tag(folder, tmp_path / "models", "--repo_id", "some/one/v1") == 2
-    assert sorted(tmp_path.rglob("*")) == before and "cannot be downloaded (no such repository)" in capsys.readouterr().err
+    assert sorted(tmp_path.rglob("*")) == before
+    refusal(capsys.readouterr().err, "HUB-004", "--repo_id: some/one", "v1/model_optimized.onnx", "no such repository")
 
 
 def test_the_runtime_is_told_to_report_to_nobody(model: Path) -> None:
@@ -358,7 +352,7 @@ def test_the_runtime_is_told_to_report_to_nobody(model: Path) -> None:
 
 def test_replacements_are_pairs() -> None:
     assert read_replacement("blue_sky,sky;o_o,a\\,b;") == {"blue sky": "sky", "o o": "a,b"}
-    with pytest.raises(UserError, match="from1,to1;from2,to2, not 'a'"):
+    with refused("OPT-006", "--tag_replacement", "from1,to1;from2,to2", "'a'"):
         read_replacement("a")
 
 
@@ -393,5 +387,5 @@ def test_all_tags_go_into_one_file_where_one_is_named(folder: Path, model: Path,
     assert not list(folder.glob("*.txt"))
     text = f"blue_sky, {ALWAYS}, miku_(someone)"
     assert json.loads(whole.read_text(encoding="utf-8"))[str(folder / "blue.png")] == {"tags": text, "image_size": [40, 40]}
-    found = [json.loads(line) for line in rows.read_text(encoding="utf-8").splitlines()]
-    assert {"image_path": str(folder / "blue.png"), "caption": text, "image_size": [40, 40]} in found and len(found) == 2
+    entries = [json.loads(line) for line in rows.read_text(encoding="utf-8").splitlines()]
+    assert {"image_path": str(folder / "blue.png"), "caption": text, "image_size": [40, 40]} in entries and len(entries) == 2

@@ -1,4 +1,4 @@
-"""Scripts as processes of their own under what is Windows' way: an output that knows one script of letters, workers that are started
+"""Scripts in separate processes under the conditions of Windows: an output that knows one script of letters, workers that are started
 afresh, no POSIX, files in use that stay (`tests/windows_site`); and names that are no Unicode, as zip archives of such systems give them.
 """
 
@@ -16,6 +16,7 @@ from PIL import Image
 
 import train_network
 from library.data.scan import scan_index
+from tests.messages import refusal
 from tests.scripts.starting import start
 
 ROOT = Path(__file__).parents[2]
@@ -42,7 +43,7 @@ class Work:
             "PYTHONUTF8": "0",
             "PYTHONIOENCODING": codec,
         }
-        said = self.folder.parent / "said.txt"  # the rules do not hold for it: the shell has it open
+        said = self.folder.parent / "said.txt"  # the rules do not apply to it: the shell has it open
         with said.open("wb") as file:
             command = [sys.executable, "-X", "warn_default_encoding", str(ROOT / script), *argv]
             done = subprocess.run(command, cwd=self.folder, env=os.environ | settings, stdout=file, stderr=subprocess.STDOUT, check=False)
@@ -135,4 +136,4 @@ def test_names_that_are_no_unicode_train_like_others(tiny_v1: Path, tmp_path: Pa
     assert set(names) == {path.name for path in images.glob("*.png")}
     images.rename(folder / os.fsdecode("2_고양이".encode("cp949")))
     assert start(train_network.main, **common) == 2
-    assert "is not in this system's encoding, so its class cannot be read" in capsys.readouterr().err
+    refusal(capsys.readouterr().err, "DATA-025", "encoding")

@@ -14,6 +14,7 @@ from library.data.pixels import images as pixels
 from library.data.pixels.latent_files import read_binding
 from library.training.caches import text_cache
 from tests.data.material import photo
+from tests.messages import message, refusal
 from tests.scripts.running import run_in_process, tensors_equal
 from tests.scripts.starting import dataset, start
 from tests.scripts.test_resume import stop_after
@@ -65,39 +66,41 @@ def test_latents_on_disk_train_as_those_in_memory_and_serve_the_next_run_and_one
     capsys.readouterr()
     parts = options(folder, tiny_v1, "parts", cache_latents_to_disk=True, save_state=True)
     assert stop_after(2, train_network.main, **parts) == 130
-    assert "latents: 6 of 6 cached on disk" in capsys.readouterr().err
+    message(capsys.readouterr().err, "latents: 6 of 6", "on disk")
     parts["max_data_loader_n_workers"] = 1
     assert start(train_network.main, **parts, resume=folder / "parts" / "it-step00000002-state") == 0
     assert tensors_equal(memory, first) and tensors_equal(memory, folder / "parts" / "it.safetensors")
 
 
 def test_the_tool_fills_the_cache_that_the_run_finds_and_empties_it(folder: Path, tiny_v1: Path, capsys: pytest.CaptureFixture) -> None:
-    given = ("--pretrained_model_name_or_path", tiny_v1, "--dataset_config", folder / "data.toml", "--vae_batch_size", 4)
-    assert run_in_process(cache_latents.main, *given) == 0
-    assert "latents of 6 images are ready" in capsys.readouterr().err
+    options_of_the_tool = ("--pretrained_model_name_or_path", tiny_v1, "--dataset_config", folder / "data.toml", "--vae_batch_size", 4)
+    assert run_in_process(cache_latents.main, *options_of_the_tool) == 0
+    message(capsys.readouterr().err, "latents of 6 images", "ready")
     filled = train(folder, tiny_v1, "out", cache_latents_to_disk=True, max_train_steps=1, vae_batch_size=4)
-    assert "latents: 6 of 6 cached on disk" in capsys.readouterr().err and filled.is_file()
-    assert run_in_process(cache_latents.main, *given, "--remove") == 0
-    assert "latents of 6 images deleted" in capsys.readouterr().err and not list((folder / "pictures").glob("*.npz"))
+    message(capsys.readouterr().err, "latents: 6 of 6", "on disk")
+    assert filled.is_file()
+    assert run_in_process(cache_latents.main, *options_of_the_tool, "--remove") == 0
+    message(capsys.readouterr().err, "latents of 6 images", "deleted")
+    assert not list((folder / "pictures").glob("*.npz"))
     assert run_in_process(cache_latents.main, "--pretrained_model_name_or_path", tiny_v1) == 2
 
 
 def test_the_tool_does_all_but_bad_images_and_lists_them(folder: Path, tiny_v1: Path, capsys: pytest.CaptureFixture) -> None:
     pictures = folder / "pictures"
     (pictures / "0.png").write_bytes(b"no image")
-    spoiled = bytearray((pictures / "2.png").read_bytes())  # whole, as far as its header tells
+    spoiled = bytearray((pictures / "2.png").read_bytes())  # whole, according to its header
     spoiled[len(spoiled) // 2] ^= 0xFF
     (pictures / "2.png").write_bytes(spoiled)
     for more, code in ((), 1), (("--skip_bad_images",), 0):
         capsys.readouterr()
-        given = ["--dataset_config", folder / "data.toml", "--pretrained_model_name_or_path", tiny_v1]
-        assert run_in_process(cache_latents.main, *given, *more) == code
-        told = capsys.readouterr().err
+        argv = ["--dataset_config", folder / "data.toml", "--pretrained_model_name_or_path", tiny_v1]
+        assert run_in_process(cache_latents.main, *argv, *more) == code
+        output = capsys.readouterr().err
         for name in ("0.png", "2.png"):
-            (line,) = [line for line in told.splitlines() if f"{pictures / name}: " in line]
-            assert line.startswith("warning: " if more else "error: ") and "remove or replace it" in line
-        assert "latents of 4 images are ready for --cache_latents_to_disk" in told
-        assert ("error: everything else is done: latents of 4 images" in told) == (code == 1)
+            line = message(output, f"image {pictures / name}:", "remove or replace it")
+            assert line.startswith("warning: " if more else "error: ")
+        message(output, "latents of 4 images", "--cache_latents_to_disk")
+        assert ("[SD-TOOL-001]" in output) == (code == 1)
         assert len(list(pictures.glob("*.npz"))) == 4
 
 
@@ -125,17 +128,17 @@ def test_texts_that_are_kept_train_the_same_weights_and_each_is_read_once(
 ) -> None:
     read: list[int] = []
     real = text_cache._encode
-    monkeypatch.setattr(text_cache, "_encode", lambda *given: read.append(1) or real(*given))
-    kept = train(folder, tiny_v1, "auto", cache_latents=True, max_train_steps=9)
+    monkeypatch.setattr(text_cache, "_encode", lambda *arguments: read.append(1) or real(*arguments))
+    cached = train(folder, tiny_v1, "auto", cache_latents=True, max_train_steps=9)
     assert len(read) == 3  # two captions, and the empty one
     fresh = train(folder, tiny_v1, "off", cache_latents=True, max_train_steps=9, cache_text_encoder_outputs="off")
-    assert len(read) > 9 and tensors_equal(kept, fresh)
+    assert len(read) > 9 and tensors_equal(cached, fresh)
 
 
 def test_a_text_encoder_that_is_trained_cannot_be_kept(folder: Path, tiny_v1: Path, capsys: pytest.CaptureFixture) -> None:
     changes = {"network_train_unet_only": False, "cache_text_encoder_outputs": "on"}
     assert start(train_network.main, **options(folder, tiny_v1, "out", **changes)) == 2
-    assert "error: --cache_text_encoder_outputs on: the text encoder is trained" in capsys.readouterr().err
+    refusal(capsys.readouterr().err, "OPT-008", "--cache_text_encoder_outputs on")
 
 
 @pytest.mark.parametrize("cached", [False, True])
@@ -148,9 +151,10 @@ def test_an_image_that_breaks_gives_way_to_another_and_is_told_once_and_counted(
     data[len(data) // 2] ^= 0xFF
     spoiled.write_bytes(data)
     first = train(folder, tiny_v1, "first", cache_latents=cached, max_train_steps=9)
-    told = capsys.readouterr().err
-    assert told.count("2.png: cannot be read") == 1 and "another image of its size replaces it" in told
-    assert "1 file could not be read, so others of the same size were used instead" in told
+    output = capsys.readouterr().err
+    message(output, "2.png: cannot be read", "another image of its size")
+    assert output.count("2.png: cannot be read") == 1
+    message(output, "1 file", "others of the same size")
     assert tensors_equal(first, train(folder, tiny_v1, "second", cache_latents=cached, max_train_steps=9, max_data_loader_n_workers=1))
 
 
@@ -159,8 +163,8 @@ def test_bad_images_stop_the_run_or_are_left_out(folder: Path, tiny_v1: Path, ca
     assert start(train_network.main, **options(folder, tiny_v1, "out")) == 2
     assert "2.png" in capsys.readouterr().err
     train(folder, tiny_v1, "out", skip_bad_images=True, max_train_steps=1)
-    told = capsys.readouterr().err
-    assert "skipped: image" in told and "2.png" in told and "5 images" in told
+    output = capsys.readouterr().err
+    assert "skipped: image" in output and "2.png" in output and "5 images" in output
 
 
 def test_when_nothing_can_be_read_any_more_the_run_ends_in_one_line(
@@ -172,23 +176,24 @@ def test_when_nothing_can_be_read_any_more_the_run_ends_in_one_line(
     monkeypatch.setattr(pixels, "read_rgb", gone)
     assert start(train_network.main, **options(folder, tiny_v1, "out")) == 2
     (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
-    assert "cannot be read" in line and "no other image of its size can replace it" in line
+    refusal([line], "DATA-001", "Transport endpoint is not connected", "no other image of its size")
 
 
 @pytest.mark.slow
 def test_two_processes_share_the_caching_and_train_what_they_train_without_it(folder: Path, tiny_v1: Path) -> None:
     environment = os.environ | {"ACCELERATE_USE_CPU": "1", "OMP_NUM_THREADS": "1"}
-    told = {}
+    outputs = {}
     for name, cache in (("disk", "--cache_latents_to_disk"), ("again", "--cache_latents_to_disk"), ("memory", "--cache_latents")):
-        given = options(folder, tiny_v1, name)
-        argv = [str(part) for key, value in given.items() for part in ([f"--{key}"] if value is True else [f"--{key}", value])]
+        run_options = options(folder, tiny_v1, name)
+        argv = [str(part) for key, value in run_options.items() for part in ([f"--{key}"] if value is True else [f"--{key}", value])]
         launch = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--master_port", "29617"]
         done = subprocess.run(
             [*launch, str(ROOT / "train_network.py"), *argv, cache], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=500
         )
         assert done.returncode == 0, done.stderr[-3000:]
-        told[name] = done.stderr
-    assert "6/6" in told["disk"] and "latents: 6 of 6 cached on disk" in told["again"]  # three images, and their mirrors, each
+        outputs[name] = done.stderr
+    assert "6/6" in outputs["disk"]  # three images, and their mirrors, each
+    message(outputs["again"], "latents: 6 of 6", "on disk")
     assert len(list((folder / "pictures").glob("*.npz"))) == 6
     for name in ("disk", "again"):
         assert tensors_equal(folder / name / "it.safetensors", folder / "memory" / "it.safetensors")

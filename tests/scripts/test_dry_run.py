@@ -1,4 +1,4 @@
-"""--dry_run: 25 planted faults give 25 findings, each with its remedy, quickly and without torch; and what else it tells."""
+"""--dry_run: 25 planted errors give 25 findings, each with its remedy, quickly and without torch; and the rest of its report."""
 
 from __future__ import annotations
 
@@ -16,16 +16,17 @@ import fine_tune
 import train_network
 import train_textual_inversion
 from library.data.inspection.draw_preview import Draws
-from library.errors import UserError
+from library.errors import Problem, UserError
 from library.options.groups.scripts import TrainNetwork
 from library.options.reading.parse import parse
 from library.training.optim.choices import check_choices
 from library.training.report import preview, report_page
+from tests.messages import message, refusals
 from tests.scripts.faulty_dataset import EXPECTED, IMAGES, picture, write_faulty_dataset
 from tests.scripts.starting import dataset, start
 
 ROOT = Path(__file__).parents[2]
-# runs scripts one after another in a process of their own and tells exit codes, CPU seconds and heavy packages
+# runs scripts in turn in a separate process and reports exit codes, CPU seconds and heavy packages
 ALONE = """
 import importlib, json, sys, time
 from library.console import run_script
@@ -48,15 +49,15 @@ def alone(*commands: list[str]) -> tuple[dict, str]:
 
 def findings(text: str) -> list[tuple[str, str, str]]:
     """(level, text, remedy) of each finding of a printed report."""
-    found, level = [], ""
+    items, level = [], ""
     for line in text.splitlines():
         if heading := re.match(r"(ERROR|WARNING|NOTE)S", line):
             level = heading[1].lower()
         elif level and (item := re.match(r"  \d+\. (.*)", line)):
-            found.append([level, item[1], ""])
-        elif found and (remedy := re.match(r"     → (.*)", line)):
-            found[-1][2] = remedy[1]
-    return [tuple(one) for one in found]
+            items.append([level, item[1], ""])
+        elif items and (remedy := re.match(r"     → (.*)", line)):
+            items[-1][2] = remedy[1]
+    return [tuple(item) for item in items]
 
 
 def test_each_of_25_planted_faults_is_found_in_one_quick_run_without_torch(tmp_path: Path, tiny_v1: Path) -> None:
@@ -65,11 +66,12 @@ def test_each_of_25_planted_faults_is_found_in_one_quick_run_without_torch(tmp_p
     command = ["train_network", "--pretrained_model_name_or_path", str(tiny_v1), "--dataset_config", str(config)]
     command += ["--network_module", "networks.lora", "--output_dir", str(tmp_path / "out"), "--max_train_steps", "400"]
     facts, text = alone([*command, "--lr_scheduler", "cosin", "--v2", "--dry_run"])
-    found = findings(text.replace(str(tmp_path), tmp_path.as_posix()).replace("\\", "/"))
+    report = findings(text.replace(str(tmp_path), tmp_path.as_posix()).replace("\\", "/"))
     assert len(EXPECTED) == 25
-    for (level, said, remedy), expected in zip(found, EXPECTED, strict=False):
-        assert level == expected[0] and expected[1].format(dog=dog, cups=cups) in said and expected[2] in remedy, (level, said, remedy)
-    assert len(found) == 25, "\n".join(map(str, found[25:]))
+    for (level, said, remedy), (expected_level, names, advice) in zip(report, EXPECTED, strict=False):
+        assert level == expected_level and advice in remedy, (level, said, remedy)
+        message(said, *(name.format(dog=dog, cups=cups) for name in names))
+    assert len(report) == 25, "\n".join(map(str, report[25:]))
     assert text.splitlines()[-1] == "8 errors, 14 warnings, 3 notes"
     assert facts["codes"] == [2] and facts["heavy"] == []
     assert facts["cpu"] < 3.0, f"{facts['cpu']:.1f} s for {IMAGES} images"
@@ -78,28 +80,31 @@ def test_each_of_25_planted_faults_is_found_in_one_quick_run_without_torch(tmp_p
 
 
 @pytest.mark.parametrize(
-    ("options", "told"),
+    ("options", "asked"),
     [
-        ("--optimizer_type AdamX --lr_scheduler cosin", ["--optimizer_type AdamX: is not known (", "--lr_scheduler cosin: is not known"]),
-        ("--optimizer_type no_such.Thing --lr_scheduler_type nope.Nope", ["module no_such not found;", "module nope not found;"]),
-        ("--lr_scheduler_type CosineAnealingLR", ["--lr_scheduler_type CosineAnealingLR: is not known (did you mean CosineAnnealingLR?)"]),
-        ("--optimizer_type adamw8BIT --lr_scheduler Cosine", []),
-        ("--optimizer_type radam --lr_scheduler_type cosineannealinglr --lr_scheduler_args T_max=4", []),
-        ("--optimizer_type torch.optim.AdamW --lr_scheduler_type torch.optim.lr_scheduler.StepLR", []),
-        ("--optimizer_type transformers.optimization.Adafactor --lr_scheduler anything", []),
-        ("--optimizer_type AdaFactor --lr_scheduler anything", []),
-        ("--optimizer_type AdaFactor --optimizer_args relative_step=False --lr_scheduler other", ["--lr_scheduler other: is not known"]),
-        ("--use_8bit_adam", []),
+        ("--optimizer_type AdamX --lr_scheduler cosin", (("OPT-013", "--optimizer_type AdamX"), ("OPT-014", "--lr_scheduler cosin"))),
+        ("--optimizer_type no_such.Thing --lr_scheduler_type nope.Nope",
+         (("PKG-004", "--optimizer_type", "no_such"), ("PKG-004", "--lr_scheduler_type", "nope"))),
+        ("--lr_scheduler_type CosineAnealingLR", (("OPT-014", "--lr_scheduler_type CosineAnealingLR", "CosineAnnealingLR?"),)),
+        ("--optimizer_type adamw8BIT --lr_scheduler Cosine", ()),
+        ("--optimizer_type radam --lr_scheduler_type cosineannealinglr --lr_scheduler_args T_max=4", ()),
+        ("--optimizer_type torch.optim.AdamW --lr_scheduler_type torch.optim.lr_scheduler.StepLR", ()),
+        ("--optimizer_type transformers.optimization.Adafactor --lr_scheduler anything", ()),
+        ("--optimizer_type AdaFactor --lr_scheduler anything", ()),
+        ("--optimizer_type AdaFactor --optimizer_args relative_step=False --lr_scheduler other", (("OPT-014", "--lr_scheduler other"),)),
+        ("--use_8bit_adam", ()),
     ],
 )  # fmt: skip
-def test_an_optimizer_or_schedule_that_does_not_exist_is_found_and_no_other_refused(options: str, told: list[str]) -> None:
+def test_an_optimizer_or_schedule_that_does_not_exist_is_found_and_no_other_refused(
+    options: str, asked: tuple[tuple[str, ...], ...]
+) -> None:
     chosen = parse(TrainNetwork, options.split())
-    problems: tuple[str, ...] = ()
+    problems: tuple[Problem, ...] = ()
     try:
         check_choices(chosen)
-    except UserError as fault:
-        problems = fault.problems
-    assert len(problems) == len(told) and all(words in line for line, words in zip(problems, told, strict=True)), problems
+    except UserError as error:
+        problems = error.problems
+    refusals(problems, *asked)
 
 
 @pytest.fixture
@@ -160,19 +165,21 @@ def test_figures_are_those_of_the_run(images: Path, tmp_path: Path, tiny_v1: Pat
     config.write_text(config.read_text(encoding="utf-8") + more, encoding="utf-8")
     assert dry(config, tiny_v1, tmp_path / "out", save_every_n_epochs=1, save_state=True, network_dim=2, save_precision="fp16") == 0
     text = capsys.readouterr().out
-    for line in (
-        "regularization: 30 images, 18 per epoch to match the train images, 12 unused per epoch",
-        "128×128      32         24       24        0%       0%            0.0%  –",
-        "160×96       2          6        6        0%     100%           10.3%  2.png 10%, 3.png 10%",
-        "batches per epoch: 36",
-        "updates: 144 = 4 epochs (--max_train_epochs) × 36",
-        "saves: after epoch 1, 2, 3; at the end",
-        "files: 4 × 82 KiB",
-        "states: 4 × 492 KiB",
-        "dog: my-word 6, grass 6, number 0 1",
+    for names in (
+        ("regularization: 30 images", "18 per epoch", "12 unused"),
+        ("128×128      32         24       24        0%       0%            0.0%  –",),
+        ("160×96       2          6        6        0%     100%           10.3%  2.png 10%, 3.png 10%",),
+        ("batches per epoch: 36",),
+        ("updates: 144 = 4 epochs", "--max_train_epochs", "× 36"),
+        ("saves: after epoch 1, 2, 3", "at the end"),
+        ("files: 4 × 82 KiB",),
+        ("states: 4 × 492 KiB",),
+        ("dog: my-word 6, grass 6, number 0 1",),
     ):
-        assert line in text, line
-    assert [(level, "12 of 30 regularization images left over" in said) for level, said, _ in findings(text)] == [("warning", True)]
+        message(text, *names)
+    ((level, said, _),) = findings(text)
+    assert level == "warning"
+    message(said, "12 of 30 regularization images")
 
 
 def test_page_shows_crops_and_captions_of_every_bucket_and_lets_nothing_through(
@@ -205,13 +212,14 @@ def test_what_stands_in_the_way_of_the_results_is_told(
     monkeypatch.setattr("shutil.disk_usage", lambda path: type("Usage", (), {"free": 100_000}))
     config = described(tmp_path, images)
     assert dry(config, tiny_v1, out, output_name="dog", network_dim=8, max_train_epochs=None, max_train_steps=7) == 0
-    told = {said: remedy for _, said, remedy in findings(capsys.readouterr().out)}
-    assert list(told.values()) == [
-        "set --max_train_steps 18 or more, or lower num_repeats",
-        "free some space, save less often, or set --save_last_n_epochs",
-        "choose another --output_name",
-    ]
-    assert "the files need 656 KiB, 97.7 KiB are free" in str(told)
+    remedies = {said: remedy for _, said, remedy in findings(capsys.readouterr().out)}
+    for remedy, names in zip(
+        remedies.values(),
+        (("--max_train_steps 18", "num_repeats"), ("free some space", "--save_last_n_epochs"), ("--output_name",)),
+        strict=True,
+    ):
+        message(remedy, *names)
+    message(list(remedies), "656 KiB", "97.7 KiB")
 
 
 def test_a_config_that_cannot_be_read_does_not_hide_other_faults(tmp_path: Path, tiny_v1: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -223,7 +231,7 @@ def test_a_config_that_cannot_be_read_does_not_hide_other_faults(tmp_path: Path,
     parts = ("networks.lara", "--v2", "image_dri", "image_dir is missing")
     assert len(said) == 4 and all(any(part in one for one in said) for part in parts)
     assert printed.out.endswith("\n4 errors, 0 warnings, 0 notes\n")
-    assert printed.err.strip() == "error: --dry_run: the run would fail; fix the errors listed above [SD-TRAIN-006]"
+    refusals(printed.err.strip(), ("TRAIN-006", "--dry_run", "fix the errors"))
 
 
 def test_a_misspelt_model_is_one_error(tmp_path: Path, tiny_v1: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -241,10 +249,11 @@ def test_warnings_of_the_word_and_its_vectors_in_long_captions_are_in_the_report
     (images / "0.txt").write_text("a dog", encoding="utf-8")
     config, main = described(tmp_path, images), train_textual_inversion.main
     assert dry(config, tiny_v1, tmp_path / "out", main, token_string="my-word", num_vectors_per_token=72) == 0
-    found = findings(capsys.readouterr().out)
-    assert [level for level, _, _ in found] == ["warning", "warning"]
-    assert "is missing in 1 of 6 captions" in found[0][1] and found[0][2] == "add it to them"
-    assert "5 captions are longer" in found[1][1] and "loses “, grass”" in found[1][1]
+    report = findings(capsys.readouterr().out)
+    assert [level for level, _, _ in report] == ["warning", "warning"]
+    message(report[0][1], "my-word", "1 of 6 captions")
+    assert report[0][2] == "add it to them"
+    message(report[1][1], "5 captions", "“, grass”")
     assert dry(config, tiny_v1, tmp_path / "out", main, token_string="my-word", num_vectors_per_token=70) == 0
     assert "captions are longer" not in capsys.readouterr().out
 
@@ -260,7 +269,7 @@ def test_debug_dataset_without_a_screen_writes_the_page_and_trains_nothing(
 
 
 class Screen:
-    """Takes the place of OpenCV's windows: keys are pressed as told, and what is shown is kept."""
+    """Replaces OpenCV's windows: presses the keys that it was given, and records what is shown."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, keys: str) -> None:
         self.shown: list[np.ndarray] = []
@@ -324,7 +333,7 @@ def test_a_crop_beside_the_middle_stands_in_its_place_mirrored_or_not(tmp_path: 
         fits = []
         for whole in (ramp[64, :, 0], ramp[64, ::-1, 0]):
             near = (np.abs(shown - whole) <= 2) | (np.abs(shown - whole * 0.35) <= 2)
-            fits.append(int(near.sum()) >= 254)  # all but the two columns of the frame
+            fits.append(int(near.sum()) >= 254)  # all except the two columns of the frame
         assert any(fits)
         mirrored.add(fits[1])
     assert mirrored == {True, False}
@@ -359,9 +368,9 @@ def test_brackets_around_several_tags_are_told_where_tags_move(
     images: Path, tmp_path: Path, tiny_v1: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (images / "0.txt").write_text("my-word, (red, blue:1.2)", encoding="utf-8")
-    for subset, weighted, told in ((SUBSET, True, 1), (SUBSET, False, 0), (SUBSET.replace("shuffle_caption = true", ""), True, 0)):
+    for subset, weighted, count in ((SUBSET, True, 1), (SUBSET, False, 0), (SUBSET.replace("shuffle_caption = true", ""), True, 0)):
         assert dry(described(tmp_path, images, subset), tiny_v1, tmp_path / "out", weighted_captions=weighted) == 0
-        assert capsys.readouterr().out.count("1 caption has a comma inside brackets") == told
+        assert capsys.readouterr().out.count("inside brackets") == count
 
 
 def test_a_metadata_file_with_full_paths_is_enough_and_is_read(
@@ -371,4 +380,4 @@ def test_a_metadata_file_with_full_paths_is_enough_and_is_read(
     meta.write_text(json.dumps({(images / str(n)).as_posix(): {"tags": "a, b"} for n in range(6)}), encoding="utf-8")
     options = {"dataset_config": None, "in_json": meta, "resolution": 64}
     assert dry(tmp_path, tiny_v1, tmp_path / "out", fine_tune.main, **options) == 0
-    assert "6 images, 6 per epoch with repeats" in capsys.readouterr().out
+    message(capsys.readouterr().out, "6 images", "6 per epoch")

@@ -1,4 +1,4 @@
-"""The workflow of docs/fine_tune.md with latents made beforehand, run as the page has it, both ways."""
+"""The workflow of docs/fine_tune.md with latents made in advance, run as on the page, both ways."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import pytest
 import fine_tune
 from finetune import prepare_buckets_latents
 from tests.data.material import photo
+from tests.messages import message
 from tests.scripts.running import run_in_process, tensors_equal
 
 PAGE = Path(__file__).parents[2] / "docs" / "fine_tune.md"
@@ -28,7 +29,7 @@ def commands() -> list[list[str]]:
 
 @pytest.fixture
 def place(tmp_path: Path, tiny_v1: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder with what the page takes for granted; pictures of three shapes."""
+    """A folder with what the page takes for granted; images of three shapes."""
     monkeypatch.chdir(tmp_path)
     for number, size in enumerate(((300, 100), (128, 128), (100, 300))):
         photo(tmp_path / "pictures" / f"{number}.png", size, seed=number)
@@ -39,7 +40,7 @@ def place(tmp_path: Path, tiny_v1: Path, monkeypatch: pytest.MonkeyPatch) -> Pat
 
 
 def small(words: list[str]) -> list[str]:
-    """The command for a model and pictures that a test can train, without what a CPU does not know."""
+    """The command for a model and images that a test can train, without what a CPU does not know."""
     values = {"512,512": "128,128", "bf16": "no", "8": "2"}
     extra = (
         ["--min_bucket_reso", "64", "--max_bucket_reso", "256"]
@@ -64,11 +65,10 @@ def test_the_workflow_of_the_page_trains_prepared_latents_both_ways(place: Path,
     for words, name in ((train, "line"), (with_config, "config")):
         capsys.readouterr()
         assert run_in_process(fine_tune.main, *small(words), "--output_name", name) == 0
-        told = capsys.readouterr().err
-        assert (
-            "latents: 3 of 3 cached on disk" in told and "buckets and latents as prepared (train_resolution in meta_latents.json)" in told
-        )
-        assert all(f"bucket {width}×{height}: 1 per epoch" in told for width, height in sizes)
+        output = capsys.readouterr().err
+        message(output, "latents: 3 of 3", "on disk")
+        message(output, "as prepared", "train_resolution", "meta_latents.json")
+        assert all(f"bucket {width}×{height}: 1 per epoch" in output for width, height in sizes)
         outputs.append(place / "output" / f"{name}.safetensors")
     assert tensors_equal(*outputs)
 
@@ -84,6 +84,6 @@ def test_subsets_that_were_not_prepared_are_encoded_beside_those_that_were(place
     (place / "both.toml").write_text(config.replace("[[datasets]]\n", "[[datasets]]\nresolution = 64\n"), encoding="utf-8")
     words = ["--dataset_config", "both.toml", *train[train.index("--output_dir") :], "--pretrained_model_name_or_path", MODEL]
     assert run_in_process(fine_tune.main, *small(["fine_tune.py", *words])) == 0
-    told = capsys.readouterr().err
-    assert "latents: encoding 1 image from unprepared subsets, kept in memory" in told
-    assert "bucket 64×64: 1 per epoch" in told and "bucket 128×128: 1 per epoch" in told
+    output = capsys.readouterr().err
+    message(output, "latents: encoding 1 image", "memory")
+    assert "bucket 64×64: 1 per epoch" in output and "bucket 128×128: 1 per epoch" in output

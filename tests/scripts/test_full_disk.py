@@ -1,4 +1,4 @@
-"""A disk that fills up: what was good stays, nothing is half written, it is told, and the run goes on where the user wants that."""
+"""A disk that fills up: earlier saves stay, no file is incomplete, it is reported, and the run continues if the user asked for it."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from library import files
 from library.lora import files as lora_files
 from library.training.states import state_files
 from library.training.states.saved_state import read_state
+from tests.messages import message, refusals
 from tests.scripts.running import kept as names
 from tests.scripts.running import tensors_equal
 from tests.scripts.starting import dataset, start
@@ -44,7 +45,7 @@ def options(tiny_v1: Path, photos: Path, tmp_path: Path):
 
 
 def check_what_is_there(folder: Path) -> list[str]:
-    """Every file and state is whole, and nothing is half written; returns the names."""
+    """Every file and state is whole, and none is incomplete; returns the names."""
     for path in folder.iterdir():
         assert not path.name.startswith(".")
         if path.suffix == ".safetensors":
@@ -56,7 +57,7 @@ def check_what_is_there(folder: Path) -> list[str]:
 
 
 def fill(folder: Path, leave: int) -> Path:
-    """Take all but `leave` bytes of the file system."""
+    """Take all except `leave` bytes of the file system."""
     path = folder / "other"
     with path.open("wb") as file:
         file.write(b"\0" * max(0, files.free_bytes(folder) - leave))
@@ -64,14 +65,15 @@ def fill(folder: Path, leave: int) -> Path:
 
 
 def test_a_file_system_that_fills_up_while_saving(options, small_disk: Path, capsys, monkeypatch) -> None:
-    """As if others had taken the room just after it was looked at."""
-    made = options(small_disk / "out", on_full_disk="continue", save_every_n_steps=2)
+    """As if others had taken the space just after it was checked."""
+    run_options = options(small_disk / "out", on_full_disk="continue", save_every_n_steps=2)
     monkeypatch.setattr("library.training.saving.full_disk.MARGIN", -(1 << 30))
     other = small_disk / "other"
     with before_update(3, lambda: fill(small_disk, 100_000)), before_update(5, lambda: other.unlink()):
-        assert start(train_network.main, **made) == 0
-    told = capsys.readouterr().err
-    assert told.count("training continues (--on_full_disk continue)") == 2 and "2 saves were skipped because the disk was full" in told
+        assert start(train_network.main, **run_options) == 0
+    output = capsys.readouterr().err
+    assert output.count("--on_full_disk continue") == 2
+    message(output, "2 saves were skipped")
     assert check_what_is_there(small_disk / "out") == [
         "cat-state", "cat-step00000002-state", "cat-step00000002.safetensors", "cat.safetensors",
     ]  # fmt: skip
@@ -80,10 +82,12 @@ def test_a_file_system_that_fills_up_while_saving(options, small_disk: Path, cap
 def test_a_file_system_that_stays_full_ends_the_run_and_harms_nothing(options, small_disk: Path, capsys) -> None:
     with before_update(3, lambda: fill(small_disk, 100_000)):
         assert start(train_network.main, **options(small_disk / "out", save_last_n_steps=1)) == 2
-    told = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
-    assert len(told) == 2 and "cat-step00000003-state could not be written" in told[1]
-    assert "cat-step00000003.safetensors could not be written (No space left on device" in told[0]
-    assert "let such runs continue with --on_full_disk continue" in told[0]
+    lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
+    refusals(
+        lines,
+        ("DISK-002", "cat-step00000003.safetensors", "No space left on device", "--on_full_disk continue"),
+        ("DISK-002", "cat-step00000003-state"),
+    )
     stems = [f"cat-step{step:08d}" for step in (1, 2)]
     assert check_what_is_there(small_disk / "out") == sorted(f"{stem}{end}" for stem in stems for end in (".safetensors", "-state"))
 
@@ -105,8 +109,7 @@ def test_no_room_wherever_it_shows_is_told_and_what_is_good_stays(options, tmp_p
     monkeypatch.setattr(state_files, "save_file", failing(state_files.save_file))
     monkeypatch.setattr(lora_files.safetensors.torch, "save_file", failing(lora_files.safetensors.torch.save_file))
     assert start(train_network.main, **options(tmp_path / "out", on_full_disk="continue", save_last_n_steps=1)) == 0
-    told = capsys.readouterr().err
-    assert told.count("earlier saves are intact; training continues") == 2
+    assert capsys.readouterr().err.count("earlier saves are intact") == 2
     assert check_what_is_there(tmp_path / "out") == ["cat-state", "cat-step00000004-state", "cat-step00000004.safetensors",
                                                      "cat.safetensors"]  # fmt: skip
     monkeypatch.undo()
@@ -124,10 +127,11 @@ def test_the_last_save_waits_for_room_and_loses_nothing(options, small_disk: Pat
             (small_disk / "other").unlink()
 
     monkeypatch.setattr("library.training.saving.full_disk.sleep", somebody_makes_room)
-    made = options(small_disk / "out", save_every_n_steps=None, full_disk_wait=5)
+    run_options = options(small_disk / "out", save_every_n_steps=None, full_disk_wait=5)
     with before_update(5, lambda: fill(small_disk, 100_000)):
-        assert start(train_network.main, **made) == 0
-    assert len(waits) == 2 and "waiting up to 5 minutes (--full_disk_wait)" in capsys.readouterr().err
+        assert start(train_network.main, **run_options) == 0
+    assert len(waits) == 2
+    message(capsys.readouterr().err, "5 minutes", "--full_disk_wait")
     assert check_what_is_there(small_disk / "out") == ["cat-state", "cat.safetensors"]
 
 
@@ -135,11 +139,12 @@ def test_a_spare_folder_takes_what_is_saved_at_the_end_and_a_run_goes_on_from_th
     options, small_disk: Path, tmp_path: Path, capsys
 ) -> None:
     spare = tmp_path / "spare"
-    made = options(small_disk / "out", save_every_n_steps=None, spare_dir=spare)
+    run_options = options(small_disk / "out", save_every_n_steps=None, spare_dir=spare)
     with before_update(5, lambda: fill(small_disk, 100_000)):
-        assert start(train_network.main, **made) == 0
-    told = capsys.readouterr().err
-    assert f"result: {spare / 'cat.safetensors'}" in told and told.count(f"it was saved in --spare_dir {spare}") == 2
+        assert start(train_network.main, **run_options) == 0
+    output = capsys.readouterr().err
+    assert f"result: {spare / 'cat.safetensors'}" in output
+    assert output.count(f"--spare_dir {spare}") == 2
     assert check_what_is_there(spare) == ["cat-state", "cat.safetensors"]
     more = options(tmp_path / "more", save_every_n_steps=None, resume=spare / "cat-state", max_train_steps=6)
     assert start(train_network.main, **more) == 0
@@ -160,7 +165,7 @@ def test_a_file_that_is_not_what_was_written_never_takes_its_name(tmp_path: Path
             write(temporary)
         good = path.read_bytes()
         for damaged in (good[:-40], good[:200] + b"\0\1\2\3" + good[204:] if name == "a.pt" else good + b"more"):
-            with pytest.raises(OSError, match="the file on disk differs from"), files.atomic_write(path) as temporary:
+            with pytest.raises(OSError, match="differs"), files.atomic_write(path) as temporary:
                 temporary.write_bytes(damaged)
             assert path.read_bytes() == good
     assert names(tmp_path) == ["a.pt", "a.safetensors"]

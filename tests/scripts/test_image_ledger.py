@@ -16,6 +16,7 @@ from PIL import Image
 
 import train_network
 from library.training.ledger import ledger_files
+from tests.messages import message
 from tests.scripts.running import tensors_equal
 from tests.scripts.starting import start
 
@@ -40,7 +41,7 @@ def train(tiny_v1: Path, tmp_path: Path) -> Train:
     def run(name: str, subsets: str, batch_size: int = 2, **options: object) -> Ledger:
         config = tmp_path / f"{name}.toml"
         config.write_text(f"[[datasets]]\nresolution = 64\nbatch_size = {batch_size}\n{subsets}", encoding="utf-8")
-        given: dict[str, object] = {
+        chosen: dict[str, object] = {
             "pretrained_model_name_or_path": tiny_v1,
             "dataset_config": config,
             "output_dir": tmp_path / name,
@@ -54,7 +55,7 @@ def train(tiny_v1: Path, tmp_path: Path) -> Train:
             "save_precision": "float",
             "image_ledger": True,
         }
-        assert start(train_network.main, **given | options) == 0
+        assert start(train_network.main, **chosen | options) == 0
         lines = (tmp_path / name / "cat.images.jsonl").read_text(encoding="utf-8").splitlines()
         return {Path(line["image"]).name: line for line in map(json.loads, lines)}
 
@@ -68,14 +69,14 @@ def subset(folder: Path, *lines: str) -> str:
 def test_showings_are_counted_with_repeats_class_images_and_accumulation_and_captions_are_as_drawn(train: Train, tmp_path: Path) -> None:
     cats, others = pictures(tmp_path / "cat", 3, "a, b, cat {}"), pictures(tmp_path / "other", 8)
     repeated = subset(cats, "num_repeats = 2", "shuffle_caption = true")
-    found = train("run", repeated + subset(others, "is_reg = true", "class_tokens = 'thing'"), gradient_accumulation_steps=3)
-    trained = [found[f"cat{number}.png"] for number in range(3)]
+    entries = train("run", repeated + subset(others, "is_reg = true", "class_tokens = 'thing'"), gradient_accumulation_steps=3)
+    trained = [entries[f"cat{number}.png"] for number in range(3)]
     assert [line["times_seen"] for line in trained] == [4] * 3
     for number, line in enumerate(trained):
         assert sum(one["times"] for one in line["captions"]) == 4 and line["other_captions"] == 0
         assert all(sorted(one["text"].split(", ")) == ["a", "b", f"cat {number}"] for one in line["captions"])
     assert len({one["text"].replace(str(number), "") for number, line in enumerate(trained) for one in line["captions"]}) > 1
-    classes = [line for name, line in found.items() if name.startswith("other")]
+    classes = [line for name, line in entries.items() if name.startswith("other")]
     assert [line["class_image"] for line in classes] == [True] * 8
     assert sum(line["times_seen"] for line in classes) == 12  # as many as of the trained ones
     assert {one["text"] for line in classes for one in line["captions"]} == {"thing"}
@@ -91,7 +92,7 @@ def test_a_ledger_changes_no_bit_of_what_is_trained(train: Train, tmp_path: Path
 
 
 def test_a_mask_does_not_make_an_image_easy(train: Train, tmp_path: Path) -> None:
-    """The loss of an image of which an eighth counts is an eighth; beside what is usual it is the same."""
+    """The loss of an image of which an eighth counts is an eighth; relative to what is usual it is the same."""
     cats = pictures(tmp_path / "cat", 8, "cat")
     masks = tmp_path / "masks"
     masks.mkdir()
@@ -99,9 +100,9 @@ def test_a_mask_does_not_make_an_image_easy(train: Train, tmp_path: Path) -> Non
         mask = np.full((64, 64), 255, np.uint8)
         mask[:, 0 if number else 8 :] = 255 if number else 0
         Image.fromarray(mask).save(masks / f"cat{number}.png")
-    found = train("run", subset(cats, f"conditioning_data_dir = '{masks}'"), masked_loss=True, max_train_epochs=6)
-    assert 0.5 < found["cat0.png"]["hardness"]["value"] < 2
-    assert [line["times_seen"] for line in found.values()] == [6] * 8
+    entries = train("run", subset(cats, f"conditioning_data_dir = '{masks}'"), masked_loss=True, max_train_epochs=6)
+    assert 0.5 < entries["cat0.png"]["hardness"]["value"] < 2
+    assert [line["times_seen"] for line in entries.values()] == [6] * 8
 
 
 def test_own_batches_are_known_by_their_names(train: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -117,9 +118,9 @@ def test_own_batches_are_known_by_their_names(train: Train, tmp_path: Path, monk
     (tmp_path / "own_ledger_batches.py").write_text("\n".join(lines) + "\n", encoding="utf-8")
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
-    found = train("run", "", dataset_config=None, dataset_class="own_ledger_batches.Own", cache_latents=None)
-    assert sorted(found) == [f"{index}-{row}" for index in range(3) for row in range(2)]
-    assert all((line["times_seen"], line["captions"]) == (2, [{"text": name, "times": 2}]) for name, line in found.items())
+    entries = train("run", "", dataset_config=None, dataset_class="own_ledger_batches.Own", cache_latents=None)
+    assert sorted(entries) == [f"{index}-{row}" for index in range(3) for row in range(2)]
+    assert all((line["times_seen"], line["captions"]) == (2, [{"text": name, "times": 2}]) for name, line in entries.items())
 
 
 def test_a_run_that_goes_back_forgets_what_it_has_undone(train: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -138,9 +139,9 @@ def test_a_run_that_goes_back_forgets_what_it_has_undone(train: Train, tmp_path:
     monkeypatch.setattr(guard, "SNAPSHOT_EVERY", 2)
     monkeypatch.setattr(Weights, "move", move)
     images = subset(pictures(tmp_path / "cat", 12, "cat {}"))
-    found = train("run", images, on_nan="rollback", max_train_epochs=1, save_every_n_steps=3)
+    entries = train("run", images, on_nan="rollback", max_train_epochs=1, save_every_n_steps=3)
     assert not broken
-    assert sum(line["times_seen"] for line in found.values()) == 12  # six updates of two
+    assert sum(line["times_seen"] for line in entries.values()) == 12  # six updates of two
 
 
 def test_a_ledger_that_cannot_be_written_does_not_end_the_run(train: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -157,6 +158,6 @@ def test_a_state_without_a_ledger_begins_one_and_says_so(train: Train, tmp_path:
     images = subset(pictures(tmp_path / "cat", 4, "cat {}"))
     with pytest.raises(FileNotFoundError):
         train("run", images, image_ledger=None, max_train_epochs=1, save_state=True)
-    found = train("run", images, resume=tmp_path / "run" / "cat-state")
-    assert [line["times_seen"] for line in found.values()] == [1] * 4
-    assert any("--image_ledger" in line and "has no ledger; it starts with the images after update 2" in line for line in heard.warnings)
+    entries = train("run", images, resume=tmp_path / "run" / "cat-state")
+    assert [line["times_seen"] for line in entries.values()] == [1] * 4
+    message(heard.warnings, "--image_ledger", "after update 2")

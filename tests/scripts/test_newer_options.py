@@ -1,4 +1,4 @@
-"""Options that newer commands bring, in whole runs of train_network.py: LoRA+, network_multiplier, words and pictures in the file, logs."""
+"""Options that newer commands bring, in whole runs of train_network.py: LoRA+, network_multiplier, words and images in the file, logs."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from safetensors.torch import load_file
 import train_network
 from library.lora.network import LoRANetwork
 from library.training.logs.event_log import read_events
+from tests.messages import refusal
 from tests.scripts.running import tensors_equal
 from tests.scripts.starting import dataset, start
 
@@ -47,7 +48,7 @@ def train(tiny_v1: Path, photos: Path, tmp_path: Path) -> Train:
 
 
 def rates(folder: Path) -> dict[str, float]:
-    last = [found for found in read_events(folder / "events.jsonl") if found["event"] == "update"][-1]
+    last = [event for event in read_events(folder / "events.jsonl") if event["event"] == "update"][-1]
     return {name.removeprefix("lr/"): value for name, value in last.items() if name.startswith("lr/")}
 
 
@@ -70,15 +71,17 @@ def test_a_lora_plus_run_in_two_parts_ends_as_one_in_one_go(train: Train, optimi
     parts = train("parts", **options, max_train_steps=1, save_state=True)
     train("parts", **options, resume=parts / "last-state")
     assert tensors_equal(whole / "last.safetensors", parts / "last.safetensors")
-    found = rates(whole)
-    assert found["unet_plus"] == pytest.approx(4 * found["unet"]) and found["textencoder_plus"] == pytest.approx(4 * found["textencoder"])
+    by_group = rates(whole)
+    assert by_group["unet_plus"] == pytest.approx(4 * by_group["unet"]) and by_group["textencoder_plus"] == pytest.approx(
+        4 * by_group["textencoder"]
+    )
 
 
 def test_network_multiplier_is_the_strength_of_the_network_while_it_trains(train: Train, monkeypatch: pytest.MonkeyPatch) -> None:
     plain, same = train("plain"), train("same", "network_multiplier = 1.0")
     assert tensors_equal(plain / "last.safetensors", same / "last.safetensors")
     none = load_file(train("none", "network_multiplier = 0.0") / "last.safetensors")
-    assert all(not tensor.any() for name, tensor in none.items() if "lora_up" in name)  # without strength nothing can be learnt
+    assert all(not tensor.any() for name, tensor in none.items() if "lora_up" in name)  # without strength nothing can be learned
     strengths = []
     before = LoRANetwork.set_multiplier
     monkeypatch.setattr(LoRANetwork, "set_multiplier", lambda self, value: (strengths.append(value), before(self, value)))
@@ -94,21 +97,22 @@ def test_own_words_and_a_picture_are_kept_in_the_file(train: Train, tmp_path: Pa
     words["is_negative_embedding"] = "false"
     folder = train("told", metadata_thumbnail=cover, no_metadata=True, **{f"metadata_{word}": text for word, text in words.items()})
     with safe_open(folder / "last.safetensors", "pt") as file:
-        told = file.metadata()
+        metadata = file.metadata()
     for word, text in words.items():
-        assert told[f"modelspec.{word}"] == text
-    head, data = told["modelspec.thumbnail"].split(",")
+        assert metadata[f"modelspec.{word}"] == text
+    head, data = metadata["modelspec.thumbnail"].split(",")
     assert head == "data:image/png;base64" and base64.b64decode(data) == cover.read_bytes()
 
 
-@pytest.mark.parametrize(("content", "said"), [(None, "no such file"), (b"no image", "is not a PNG, JPEG, WebP or GIF image")])
+@pytest.mark.parametrize(("content", "code"), [(None, "PATH-001"), (b"no image", "DISK-005")])
 def test_a_thumbnail_that_is_none_is_refused_before_training(
-    train: Train, tmp_path: Path, capsys: pytest.CaptureFixture[str], content: bytes | None, said: str
+    train: Train, tmp_path: Path, capsys: pytest.CaptureFixture[str], content: bytes | None, code: str
 ) -> None:
     if content is not None:
         (tmp_path / "cover.png").write_bytes(content)
     folder = train("refused", exit_code=2, metadata_thumbnail=tmp_path / "cover.png")
-    assert said in capsys.readouterr().err and not (folder / "last.safetensors").exists()
+    refusal(capsys.readouterr().err, code, "--metadata_thumbnail", tmp_path / "cover.png")
+    assert not (folder / "last.safetensors").exists()
 
 
 def test_what_is_told_goes_into_the_file_at_the_level_asked_for(train: Train, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,4 +1,4 @@
-"""A number that is not finite, injected at a chosen update: what each policy makes of it, and that no file ever holds one."""
+"""A number that is not finite, injected at a chosen update: what each policy does with it, and that no file ever contains one."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from library.methods.network import NetworkMethod
 from library.training.states import good_states
 from library.training.step import guard
 from library.training.step.task import DiffusionTask
+from tests.messages import message, refusal
 from tests.scripts.running import kept as names
 from tests.scripts.running import tensors_equal
 from tests.scripts.starting import dataset, start
@@ -70,23 +71,23 @@ def all_files_are_finite(folder: Path) -> bool:
 
 
 def test_stop_names_update_image_caption_and_timestep(options, capsys) -> None:
-    made = options("out", save_every_n_steps=2)
+    run_options = options("out", save_every_n_steps=2)
     with broken_images(5) as shown:
-        assert start(train_network.main, **made) == 2
-    told = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
+        assert start(train_network.main, **run_options) == 2
+    lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
     image = next(path for step, path in shown if step == 5)
-    assert told[0].startswith("error: update 5: the loss is nan. Nothing is saved from here on;")
-    assert told[1].startswith(f"error: {image}: timestep ") and "loss nan, caption “" in told[1]
-    assert names(made["output_dir"]) == ["cat-step00000002.safetensors", "cat-step00000004.safetensors"]
-    assert all_files_are_finite(made["output_dir"])
+    refusal(lines[:1], "TRAIN-001", "update 5", "nan")
+    message(lines[1:2], f"error: {image}: timestep", "loss nan, caption “")
+    assert names(run_options["output_dir"]) == ["cat-step00000002.safetensors", "cat-step00000004.safetensors"]
+    assert all_files_are_finite(run_options["output_dir"])
 
 
 def test_skip_leaves_the_update_out_and_goes_on(options, capsys) -> None:
-    made = options("out", on_nan="skip", save_every_n_steps=1, save_state=True)
+    run_options = options("out", on_nan="skip", save_every_n_steps=1, save_state=True)
     with broken_images(5):
-        assert start(train_network.main, **made) == 0
-    folder = made["output_dir"]
-    assert "update 5: the loss is nan; --on_nan skip: the update is dropped" in capsys.readouterr().err
+        assert start(train_network.main, **run_options) == 0
+    folder = run_options["output_dir"]
+    message(capsys.readouterr().err, "update 5", "nan", "--on_nan skip")
     file = "cat-step{:08d}.safetensors".format
     assert tensors_equal(folder / file(4), folder / file(5))
     assert not tensors_equal(folder / file(5), folder / file(6))
@@ -96,12 +97,12 @@ def test_skip_leaves_the_update_out_and_goes_on(options, capsys) -> None:
 
 
 def test_rollback_leaves_the_image_out_for_good_also_after_a_resumption(options, capsys) -> None:
-    made = options("whole", on_nan="rollback", save_state=True, max_train_steps=22)
+    run_options = options("whole", on_nan="rollback", save_state=True, max_train_steps=22)
     with broken_images(5) as shown:
-        assert start(train_network.main, **made) == 0
-        told = capsys.readouterr().err
+        assert start(train_network.main, **run_options) == 0
+        output = capsys.readouterr().err
     image = next(path for step, path in shown if step == 5)
-    assert f"excluded from now on, others of their size replace them: 0/0/{Path(image).name}" in told
+    message(output, "excluded", f"0/0/{Path(image).name}")
     assert [step for step, path in shown if path == image] == [5]
     assert [step for step, _ in shown] == [1, 2, 3, 4, 5, 5, *range(6, 23)]  # update 5 was made after all, of another image
     parts = options("parts", on_nan="rollback", save_state=True, max_train_steps=22)
@@ -110,8 +111,8 @@ def test_rollback_leaves_the_image_out_for_good_also_after_a_resumption(options,
     with broken_images() as later:
         assert start(train_network.main, **parts, resume=parts["output_dir"] / "cat-step00000008-state") == 0
     assert image not in {path for _, path in later} and len(later) == 14
-    assert tensors_equal(made["output_dir"] / "cat.safetensors", parts["output_dir"] / "cat.safetensors")
-    assert all_files_are_finite(made["output_dir"])
+    assert tensors_equal(run_options["output_dir"] / "cat.safetensors", parts["output_dir"] / "cat.safetensors")
+    assert all_files_are_finite(run_options["output_dir"])
 
 
 @contextmanager
@@ -137,24 +138,23 @@ def test_rollback_returns_to_the_last_good_state_when_weights_are_broken(options
         monkeypatch.setattr(guard, "SNAPSHOT_EVERY", 2)
     elif at == "disk":
         monkeypatch.setattr(good_states, "LARGEST_SNAPSHOT", 0)
-    made = options("out", on_nan="rollback", save_state=True, save_every_n_steps=None if at == "start" else 3)
+    run_options = options("out", on_nan="rollback", save_state=True, save_every_n_steps=None if at == "start" else 3)
     with broken_weight(5):
-        assert start(train_network.main, **made) == 0
-    told = capsys.readouterr().err
-    on_disk = made["output_dir"] / "cat-step00000003-state"
+        assert start(train_network.main, **run_options) == 0
+    output = capsys.readouterr().err
+    on_disk = run_options["output_dir"] / "cat-step00000003-state"
     back = {"memory": "update 4 (in memory)", "start": "update 0 (in memory)", "disk": f"update 3 ({on_disk})"}
-    assert f"went back to {back[at]}" in told
-    assert all_files_are_finite(made["output_dir"])
-    state = json.loads((made["output_dir"] / "cat-state" / "state.json").read_text("utf-8"))["state"]
+    assert f"went back to {back[at]}" in output
+    assert all_files_are_finite(run_options["output_dir"])
+    state = json.loads((run_options["output_dir"] / "cat-state" / "state.json").read_text("utf-8"))["state"]
     assert state["step"] == 12 and len(state["left_out"]) == 1
 
 
 @pytest.mark.parametrize("policy", ["stop", "skip"])
 def test_broken_weights_are_never_saved(options, capsys, policy: str) -> None:
-    made = options("out", on_nan=policy, save_every_n_steps=2, save_state=True)
+    run_options = options("out", on_nan=policy, save_every_n_steps=2, save_state=True)
     with broken_weight(4):
-        assert start(train_network.main, **made) == 2
-    told = capsys.readouterr().err
-    assert "update 4: weights are no longer finite and are not saved; lower --learning_rate and continue with --resume" in told
-    assert names(made["output_dir"]) == ["cat-step00000002-state", "cat-step00000002.safetensors"]
-    assert all_files_are_finite(made["output_dir"])
+        assert start(train_network.main, **run_options) == 2
+    refusal(capsys.readouterr().err, "TRAIN-002", "update 4", "--learning_rate", "--resume")
+    assert names(run_options["output_dir"]) == ["cat-step00000002-state", "cat-step00000002.safetensors"]
+    assert all_files_are_finite(run_options["output_dir"])

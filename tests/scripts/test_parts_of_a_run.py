@@ -1,4 +1,4 @@
-"""The text encoder's part of a network by itself: it stops, has its own limit of gradients and its own rate, and a resumed run is exact."""
+"""The text encoder's part of a network alone: it stops, has a separate limit of gradients and rate, and a resumed run is exact."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from safetensors.torch import load_file
 
 import train_db
 import train_network
+from tests.messages import message, refusal
 from tests.scripts.running import kept, tensors_equal
 from tests.scripts.starting import dataset, start
 from tests.scripts.stopping import losses, stop_after
@@ -55,79 +56,93 @@ def same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
 def test_a_network_whose_text_encoder_stops_leaves_it_as_it_was_and_goes_on_exactly(
     network: dict[str, object], common: dict[str, object], tmp_path: Path
 ) -> None:
-    """Everything that treats a part by itself at once, stopped on either side of the update at which the text encoder stops."""
+    """All that treats a part separately at once, stopped on either side of the update at which the text encoder stops."""
     if network is LYCORIS:
         pytest.importorskip("lycoris.kohya", reason="lycoris-lora is not installed")
-    given = common | network | {"stop_text_encoder_training": 3, "max_grad_norm_te": 0.05, "save_at_steps": "1,3,4"}
-    given |= {"lr_scheduler": "cosine_with_restarts", "lr_scheduler_num_cycles": 2, "lr_scheduler_min_lr_ratio": 0.2}
+    chosen = common | network | {"stop_text_encoder_training": 3, "max_grad_norm_te": 0.05, "save_at_steps": "1,3,4"}
+    chosen |= {"lr_scheduler": "cosine_with_restarts", "lr_scheduler_num_cycles": 2, "lr_scheduler_min_lr_ratio": 0.2}
     with losses() as expected:
-        assert start(train_network.main, **given, output_dir=tmp_path / "whole") == 0
+        assert start(train_network.main, **chosen, output_dir=tmp_path / "whole") == 0
     at = {step: tmp_path / "whole" / f"cat-step{step:08d}.safetensors" for step in (1, 3, 4)}
     last = tmp_path / "whole" / "cat.safetensors"
     assert kept(tmp_path / "whole") == sorted([*(path.name for path in at.values()), "cat.safetensors"])
     assert not same(of_text(at[1]), of_text(at[3])) and same(of_text(at[3]), of_text(at[4])) and same(of_text(at[3]), of_text(last))
     assert not same(of_unet(at[4]), of_unet(last))
-    given |= {"output_dir": tmp_path / "parts", "save_state": True}
-    with losses() as found:
+    chosen |= {"output_dir": tmp_path / "parts", "save_state": True}
+    with losses() as losses_of_the_parts:
         for step in (2, 5):
-            assert stop_after(step, train_network.main, **given) == 130
-            given["resume"] = tmp_path / "parts" / f"cat-step{step:08d}-state"
-        assert start(train_network.main, **given) == 0
-    assert found == expected and tensors_equal(last, tmp_path / "parts" / "cat.safetensors")
+            assert stop_after(step, train_network.main, **chosen) == 130
+            chosen["resume"] = tmp_path / "parts" / f"cat-step{step:08d}-state"
+        assert start(train_network.main, **chosen) == 0
+    assert losses_of_the_parts == expected and tensors_equal(last, tmp_path / "parts" / "cat.safetensors")
 
 
 def test_stopping_after_the_end_and_a_limit_that_is_never_reached_change_no_bit(common: dict[str, object], tmp_path: Path) -> None:
-    given = common | LORA | {"max_grad_norm": 0, "max_train_steps": 3}
-    assert start(train_network.main, **given, output_dir=tmp_path / "plain") == 0
+    chosen = common | LORA | {"max_grad_norm": 0, "max_train_steps": 3}
+    assert start(train_network.main, **chosen, output_dir=tmp_path / "plain") == 0
     more = {"stop_text_encoder_training": 3, "max_grad_norm_te": 1e9, "save_at_steps": "2", "sample_seed": 1}
-    assert start(train_network.main, **given, **more, output_dir=tmp_path / "same") == 0
+    assert start(train_network.main, **chosen, **more, output_dir=tmp_path / "same") == 0
     assert tensors_equal(tmp_path / "plain" / "cat.safetensors", tmp_path / "same" / "cat.safetensors")
-    assert start(train_network.main, **given | {"max_grad_norm_te": 1e-4}, output_dir=tmp_path / "cut") == 0
+    assert start(train_network.main, **chosen | {"max_grad_norm_te": 1e-4}, output_dir=tmp_path / "cut") == 0
     assert not tensors_equal(tmp_path / "plain" / "cat.safetensors", tmp_path / "cut" / "cat.safetensors")
 
 
 def test_never_is_the_unet_alone(common: dict[str, object], tmp_path: Path) -> None:
-    given = common | LORA | {"max_train_steps": 2}
-    assert start(train_network.main, **given, stop_text_encoder_training=-1, output_dir=tmp_path / "never") == 0
-    assert start(train_network.main, **given, network_train_unet_only=True, output_dir=tmp_path / "alone") == 0
+    chosen = common | LORA | {"max_train_steps": 2}
+    assert start(train_network.main, **chosen, stop_text_encoder_training=-1, output_dir=tmp_path / "never") == 0
+    assert start(train_network.main, **chosen, network_train_unet_only=True, output_dir=tmp_path / "alone") == 0
     assert tensors_equal(tmp_path / "never" / "cat.safetensors", tmp_path / "alone" / "cat.safetensors")
 
 
 def test_a_rate_for_each_part_goes_on_exactly(common: dict[str, object], tmp_path: Path) -> None:
     pytest.importorskip("prodigyopt")
-    given = common | LORA | {"optimizer_type": "Prodigy", "learning_rate": 1.0, "text_encoder_lr": 0.5}
-    given |= {"optimizer_args": ["split_groups=True", "d0=1e-4"], "max_grad_norm": 0}
+    chosen = common | LORA | {"optimizer_type": "Prodigy", "learning_rate": 1.0, "text_encoder_lr": 0.5}
+    chosen |= {"optimizer_args": ["split_groups=True", "d0=1e-4"], "max_grad_norm": 0}
     with losses() as expected:
-        assert start(train_network.main, **given, output_dir=tmp_path / "whole") == 0
-    given |= {"output_dir": tmp_path / "parts", "save_state": True}
-    with losses() as found:
-        assert stop_after(3, train_network.main, **given) == 130
-        assert start(train_network.main, **given, resume=tmp_path / "parts" / "cat-step00000003-state") == 0
-    assert found == expected
+        assert start(train_network.main, **chosen, output_dir=tmp_path / "whole") == 0
+    chosen |= {"output_dir": tmp_path / "parts", "save_state": True}
+    with losses() as losses_of_the_parts:
+        assert stop_after(3, train_network.main, **chosen) == 130
+        assert start(train_network.main, **chosen, resume=tmp_path / "parts" / "cat-step00000003-state") == 0
+    assert losses_of_the_parts == expected
     assert tensors_equal(tmp_path / "whole" / "cat.safetensors", tmp_path / "parts" / "cat.safetensors")
 
 
 def test_a_whole_model_has_a_limit_for_its_text_encoder_too(common: dict[str, object], tmp_path: Path) -> None:
     """With a limit of nearly 0 the text encoder stays where it is, and the U-Net moves as far as ever."""
-    given = common | {"save_model_as": "safetensors", "optimizer_type": "SGD", "max_train_steps": 1}
-    assert start(train_db.main, **given, output_dir=tmp_path / "plain", max_grad_norm=0) == 0
-    assert start(train_db.main, **given, output_dir=tmp_path / "cut", max_grad_norm=0, max_grad_norm_te=1e-12) == 0
+    chosen = common | {"save_model_as": "safetensors", "optimizer_type": "SGD", "max_train_steps": 1}
+    assert start(train_db.main, **chosen, output_dir=tmp_path / "plain", max_grad_norm=0) == 0
+    assert start(train_db.main, **chosen, output_dir=tmp_path / "cut", max_grad_norm=0, max_grad_norm_te=1e-12) == 0
     plain, cut = (load_file(tmp_path / name / "cat.safetensors") for name in ("plain", "cut"))
     moved = {name for name in plain if not torch.equal(plain[name], cut[name])}
     assert moved and all(name.startswith("cond_stage_model.") for name in moved)
 
 
 @pytest.mark.parametrize(
-    ("options", "said"),
+    ("options", "asked"),
     [
-        ({"network_train_text_encoder_only": True, "stop_text_encoder_training": 2}, "with --network_train_text_encoder_only nothing else"),
-        ({"unet_lr": 0, "stop_text_encoder_training": 2}, "with a U-Net rate of 0 nothing else is trained"),
-        ({"full_fp16": True, "mixed_precision": "fp16", "max_grad_norm_te": 1}, "cannot be used together with --full_fp16"),
-        ({"network_module": "own_network_without_parts", "max_grad_norm_te": 1}, "needs text_encoder_loras, which --network_module"),
+        (
+            {"network_train_text_encoder_only": True, "stop_text_encoder_training": 2},
+            ("OPT-012", "--stop_text_encoder_training", "--network_train_text_encoder_only"),
+        ),
+        ({"unet_lr": 0, "stop_text_encoder_training": 2}, ("OPT-012", "--stop_text_encoder_training", "U-Net rate of 0")),
+        (
+            {"full_fp16": True, "mixed_precision": "fp16", "max_grad_norm_te": 1},
+            ("OPT-008", "--max_grad_norm_te", "--full_fp16"),
+        ),
+        (
+            {"network_module": "own_network_without_parts", "max_grad_norm_te": 1},
+            ("LORA-010", "--max_grad_norm_te", "text_encoder_loras", "--network_module"),
+        ),
     ],
 )
 def test_what_cannot_be_is_refused_in_a_line(
-    options: dict[str, object], said: str, common: dict[str, object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
+    options: dict[str, object],
+    asked: tuple[str, ...],
+    common: dict[str, object],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys,
 ) -> None:
     lines = ["from networks.lora import *", "from library.lora.network import LoRANetwork", "import networks.lora as _lora"]
     lines += ["class Bare(LoRANetwork):", "    def prepare_optimizer_params(self, *rates):"]
@@ -137,19 +152,19 @@ def test_what_cannot_be_is_refused_in_a_line(
     (tmp_path / "own_network_without_parts.py").write_text("\n".join(lines) + "\n", encoding="utf-8")
     monkeypatch.syspath_prepend(tmp_path)
     assert start(train_network.main, **common | LORA | {"network_dropout": None} | options, output_dir=tmp_path / "out") == 2
-    assert said in capsys.readouterr().err
+    refusal(capsys.readouterr().err, *asked)
 
 
 def test_what_has_no_effect_is_told(common: dict[str, object], tmp_path: Path, capsys) -> None:
     more = {"stop_text_encoder_training": 2, "network_train_unet_only": True, "max_grad_norm_te": 1, "save_from_epoch": 2, "dry_run": True}
     more |= {"save_at_steps": "9", "sample_seed": 3}
     start(train_network.main, **common | LORA | more, output_dir=tmp_path / "out")
-    told = "".join(capsys.readouterr())
-    for line in (
-        "--stop_text_encoder_training: has no effect with --network_train_unet_only",
-        "--max_grad_norm_te: has no effect, the text encoder is not trained",
-        "--save_from_epoch: has no effect without --save_every_n_epochs",
-        "--save_at_steps: 9: training ends at update 6",
-        "--sample_seed: has no effect without --sample_prompts",
+    output = "".join(capsys.readouterr())
+    for names in (
+        ("--stop_text_encoder_training:", "--network_train_unet_only"),
+        ("--max_grad_norm_te:", "no effect"),
+        ("--save_from_epoch:", "--save_every_n_epochs"),
+        ("--save_at_steps: 9", "update 6"),
+        ("--sample_seed:", "--sample_prompts"),
     ):
-        assert line in told
+        message(output, *names)

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 import fine_tune
+from tests.messages import message
 from tests.preparation.tiny_blip import write_blip
 from tests.preparation.tiny_git import write_git
 from tests.preparation.tiny_tagger import write_tagger
@@ -20,7 +21,7 @@ from tests.scripts.running import run_in_process
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "captions_and_tags.md"
 LATENTS = "prepare_buckets_latents"
-needs_latents = pytest.mark.skipif(not (ROOT / "finetune" / f"{LATENTS}.py").is_file(), reason="the latents tool is not there")
+needs_latents = pytest.mark.skipif(not (ROOT / "finetune" / f"{LATENTS}.py").is_file(), reason="the latents tool does not exist")
 
 
 @pytest.fixture(scope="module")
@@ -92,8 +93,8 @@ def test_two_folders_in_one_file_by_full_path(work: Path, models: Path, tiny_v1:
     check(entries, latents)
     Path("data.toml").write_text("[[datasets]]\nresolution = 64\n[[datasets.subsets]]\nmetadata_file = 'meta.json'\n", encoding="utf-8")
     train(tiny_v1, "--dataset_config", "data.toml")
-    told = capsys.readouterr().err
-    assert "without an image" not in told and "without an entry" not in told
+    output = capsys.readouterr().err
+    assert "without an image" not in output and "without an entry" not in output
 
 
 @pytest.mark.parametrize("latents", [False, pytest.param(True, marks=needs_latents)])
@@ -106,14 +107,14 @@ def test_two_folders_with_a_file_each_by_name(work: Path, models: Path, tiny_v1:
     subsets = "".join(f"[[datasets.subsets]]\nimage_dir = '{name}'\nmetadata_file = '{name}.json'\n" for name in ("one", "two"))
     Path("data.toml").write_text(f"[[datasets]]\nresolution = 64\n{subsets}", encoding="utf-8")
     train(tiny_v1, "--dataset_config", "data.toml")
-    told = capsys.readouterr().err
-    assert "without an image" not in told and "without an entry" not in told
+    output = capsys.readouterr().err
+    assert "without an image" not in output and "without an entry" not in output
 
 
 def blocks(kind: str) -> list[str]:
     """The blocks of the page between ``` lines, of this kind."""
-    found = re.findall(r"^```(\w*)\n(.*?)^```$", PAGE.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
-    return [text for name, text in found if name == kind]
+    fenced = re.findall(r"^```(\w*)\n(.*?)^```$", PAGE.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
+    return [text for name, text in fenced if name == kind]
 
 
 def commands() -> list[list[str]]:
@@ -148,7 +149,7 @@ def test_the_commands_of_the_page_run_in_their_order(work: Path, models: Path, t
     for line in commands():
         script = importlib.import_module(line[0].removesuffix(".py").replace("/", "."))
         assert run_in_process(script.main, *line[1:], *otherwise.get(line[0], [])) == 0, line
-    assert "latents: 2 of 2 cached on disk" in capsys.readouterr().err
+    message(capsys.readouterr().err, "latents: 2 of 2", "on disk")
     assert len(json.loads(Path("all2.json").read_text(encoding="utf-8"))) == 4
     assert Path("output/umbrellas.safetensors").is_file() and len(list(Path("small").glob("*.caption"))) == 4
 

@@ -25,6 +25,7 @@ from library.model.bundle import moments
 from library.model.load import load_vae
 from library.training.caches import latents
 from tests.data.material import photo
+from tests.messages import message, refusal, refusals
 from tests.scripts.running import run_in_process, tensors_equal
 from tests.scripts.starting import start
 
@@ -78,21 +79,22 @@ def test_latents_are_written_beside_the_images_and_their_sizes_into_the_metadata
     assert written["1"] == {"caption": "thing 1", "rest": 1, "train_resolution": [64, 64]} and list(written) == ["0", "1", "2", "inside/3"]
     names = sorted(path.relative_to(folder / "pictures").as_posix() for path in (folder / "pictures").rglob("*.npz"))
     assert names == sorted(f"{name}{ending}.npz" for name in written for ending in ("", "_flip"))
-    told = capsys.readouterr().err
-    assert "64×64: 3 images" in told and "mean difference of aspect ratio" in told
+    output = capsys.readouterr().err
+    message(output, "64×64: 3 images")
+    message(output, "mean difference")
 
-    found = np.load(folder / "pictures" / "1.npz")
+    arrays = np.load(folder / "pictures" / "1.npz")
     width, height = written["1"]["train_resolution"]
-    assert found["latents"].shape == (4, height // 8, width // 8) and found["latents"].dtype == np.float32
-    assert found["original_size"].tolist() == [64, 64] and found["crop_ltrb"].tolist() == [0, 0, 64, 64]
+    assert arrays["latents"].shape == (4, height // 8, width // 8) and arrays["latents"].dtype == np.float32
+    assert arrays["original_size"].tolist() == [64, 64] and arrays["crop_ltrb"].tolist() == [0, 0, 64, 64]
     mirrored = np.load(folder / "pictures" / "1_flip.npz")["latents"]
-    assert np.array_equal(mirrored, found["latents_flipped"]) and not np.array_equal(mirrored, found["latents"])
+    assert np.array_equal(mirrored, arrays["latents_flipped"]) and not np.array_equal(mirrored, arrays["latents"])
     from PIL import Image
 
     pixels = torch.from_numpy(np.array(Image.open(folder / "pictures" / "1.png"))).permute(2, 0, 1)[None].float() / 127.5 - 1
     expected = moments(load_vae(tiny_v1, torch.float32), pixels)[0]
-    torch.testing.assert_close(torch.from_numpy(found["latents"]), expected[:4], rtol=1e-4, atol=1e-4)
-    torch.testing.assert_close(torch.from_numpy(found["log_variance"]), expected[4:], rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(torch.from_numpy(arrays["latents"]), expected[:4], rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(torch.from_numpy(arrays["log_variance"]), expected[4:], rtol=1e-4, atol=1e-4)
 
 
 def test_fine_tune_trains_from_them_without_images_as_it_would_with_them(
@@ -100,7 +102,7 @@ def test_fine_tune_trains_from_them_without_images_as_it_would_with_them(
 ) -> None:
     assert prepare(folder, tiny_v1, "--recursive") == 0
     assert train(folder, tiny_v1, "cached") == 0
-    assert "latents: 4 of 4 cached on disk" in capsys.readouterr().err
+    message(capsys.readouterr().err, "latents: 4 of 4", "on disk")
     for path in (folder / "pictures").rglob("*.npz"):
         path.rename(path.with_suffix(".away"))
     assert train(folder, tiny_v1, "decoded", cache_latents=True) == 0
@@ -118,8 +120,7 @@ def test_fine_tune_trains_from_them_without_images_as_it_would_with_them(
     weights[name] = weights[name] + 0.01
     save_file(weights, folder / "other.safetensors")
     assert train(folder, folder / "other.safetensors", "no") == 2
-    told = capsys.readouterr().err
-    assert "its image is missing, and its latents do not match (for another VAE)" in told
+    refusal(capsys.readouterr().err, "DATA-016", folder / "pictures", "another VAE")
 
 
 def test_mirror_images_are_shown_without_an_option_where_they_were_prepared(folder: Path, tiny_v1: Path) -> None:
@@ -137,8 +138,9 @@ def test_only_some_latents_are_told_and_the_images_are_decoded(folder: Path, tin
     (folder / "pictures" / "0.npz").unlink()
     capsys.readouterr()
     assert train(folder, tiny_v1, "out", max_train_steps=1) == 0
-    told = capsys.readouterr().err
-    assert "latents: 3 of 4 cached on disk" in told and "latents are not used" in told
+    output = capsys.readouterr().err
+    message(output, "latents: 3 of 4", "on disk")
+    message(output, "latents", "not used")
 
 
 def test_full_path_and_recursive_choose_the_entries(folder: Path, tiny_v1: Path, capsys: pytest.CaptureFixture) -> None:
@@ -159,7 +161,7 @@ def test_skip_existing_makes_what_is_missing_and_what_does_not_fit(folder: Path,
     photo(pictures / "1.png", (64, 64), seed=9)
     capsys.readouterr()
     assert prepare(folder, tiny_v1, "--skip_existing") == 0
-    assert "1 of 3 cached on disk; encoding 1 again: 1 with a changed image; encoding 1 new" in capsys.readouterr().err
+    message(capsys.readouterr().err, "1 of 3", "encoding 1 again", "1 with a changed image", "encoding 1 new")
     assert (pictures / "2.npz").stat().st_mtime_ns == times["2.npz"] and (pictures / "1.npz").stat().st_mtime_ns != times["1.npz"]
     assert prepare(folder, tiny_v1) == 0
     assert (pictures / "2.npz").stat().st_mtime_ns != times["2.npz"]
@@ -233,8 +235,8 @@ def test_half_precision_is_close_and_read_by_a_run_in_full_precision(folder: Pat
     rough = np.load(folder / "pictures" / "1.npz")["latents"]
     assert not np.array_equal(rough, exact) and np.abs(rough - exact).max() < 0.1 * max(1, np.abs(exact).max())
     assert train(folder, tiny_v1, "out", max_train_steps=1) == 0
-    assert "latents: 4 of 4 cached on disk" in capsys.readouterr().err
-    assert prepare(folder, tiny_v1, "--mixed_precision", "fp16") == 2  # no such thing on a CPU
+    message(capsys.readouterr().err, "latents: 4 of 4", "on disk")
+    assert prepare(folder, tiny_v1, "--mixed_precision", "fp16") == 2  # a CPU has no fp16
 
 
 def test_a_broken_image_is_told_and_two_of_one_stem_are_told_apart(folder: Path, tiny_v1: Path, capsys: pytest.CaptureFixture) -> None:
@@ -245,14 +247,14 @@ def test_a_broken_image_is_told_and_two_of_one_stem_are_told_apart(folder: Path,
     (pictures / "2.png").write_bytes(spoiled)
     shutil.copy(pictures / "inside" / "3.jpg", pictures / "1.jpg")
     assert prepare(folder, tiny_v1) == 1
-    told = capsys.readouterr().err
-    errors = [line for line in told.splitlines() if line.startswith("error: ")]
-    assert len(errors) == 3 and f"image {pictures / '0.png'}: " in errors[0] and f"image {pictures / '2.png'}: " in errors[1]
-    assert all("remove or replace it" in line for line in errors[:2])
-    assert errors[2].startswith("error: everything else is done: ") and errors[2].endswith(
-        "with the train_resolution of 1 image [SD-TOOL-001]"
+    output = capsys.readouterr().err
+    refusals(
+        [line for line in output.splitlines() if line.startswith("error: ")],
+        ("DATA-001", f"image {pictures / '0.png'}:"),
+        ("DATA-001", f"image {pictures / '2.png'}:"),
+        ("TOOL-001", "1 image"),
     )
-    assert "1 name shared by images of different endings" in told
+    message(output, "1 name", "different endings")
     assert ["train_resolution" in entry for entry in entries(folder).values()] == [False, True, False, False]
     assert sorted(path.name for path in pictures.glob("*.npz")) == ["1.jpg.64x64.npz"]
 
@@ -296,9 +298,11 @@ def test_a_name_that_is_too_long_blocks_no_other_image(folder: Path, tiny_v1: Pa
     table = entries_of(folder / "meta.json") | {name: {"caption": "long"} for name in (fits, f"{too_long}.png", f"{too_long}.jpg")}
     (folder / "meta.json").write_text(json.dumps(table), encoding="utf-8")
     assert prepare(folder, tiny_v1, "--recursive", "--flip_aug") == 1
-    told = capsys.readouterr().err
-    assert told.count("its latents are not written: its name would have") == 2 and "rename the image to a shorter name" in told
-    assert f"this suite reads it from {fits}.npz" in told
+    output = capsys.readouterr().err
+    lines = [line for line in output.splitlines() if "[SD-PATH-008]" in line]
+    assert len(lines) == 2
+    message(lines, "latents", "shorter name")
+    message(output, f"{fits}.npz")
     written = {name for name, entry in entries(folder).items() if "train_resolution" in entry}
     assert written == {"0", "1", "2", "inside/3", fits} and (folder / "pictures" / f"{fits}.npz").is_file()
 

@@ -1,4 +1,4 @@
-"""`--prior_from_base`: the target is by test the base model's prediction, runs go on exactly, and what is drawn and lost is told."""
+"""`--prior_from_base`: the target is the base model's prediction, runs continue exactly, and draws and losses are reported."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from library.model.load import load
 from library.model.text.conditioning import Conditioning
 from library.training.base_target import BaseTarget, masks_of
 from library.training.step.task import DiffusionTask
+from tests.messages import message, refusal
 from tests.scripts.running import tensors_equal
 from tests.scripts.starting import dataset, start
 from tests.scripts.stopping import losses, stop_after
@@ -86,10 +87,10 @@ def test_the_target_is_what_a_model_loaded_anew_predicts(
     real = BaseTarget.put
 
     def put(self, target, batch, predict, noisy, t, captions):
-        found = real(self, target, batch, predict, noisy, t, captions)
+        target_put = real(self, target, batch, predict, noisy, t, captions)
         rows = batch.prior.nonzero().flatten()
         others = (~batch.prior).nonzero().flatten()
-        assert torch.equal(found[others].float(), target[others].float())
+        assert torch.equal(target_put[others].float(), target[others].float())
         if len(rows):
             with self.method.as_before() as base:
                 kinds, autocast = (base.unet.dtype, base.text_encoder.dtype), base.unet_autocast
@@ -98,15 +99,15 @@ def test_the_target_is_what_a_model_loaded_anew_predicts(
             fresh.unet_autocast = autocast
             fresh.unet.eval(), fresh.text_encoder.eval()
             with torch.no_grad():
-                told = Conditioning.joined([fresh.encode(batch.input_ids[row : row + 1]) for row in rows])
-                expected = fresh.predict(noisy[rows], t[rows], told)
+                conditioning = Conditioning.joined([fresh.encode(batch.input_ids[row : row + 1]) for row in rows])
+                expected = fresh.predict(noisy[rows], t[rows], conditioning)
             if case == "compiled":  # whose batches are filled up to one size
-                torch.testing.assert_close(found[rows], expected.float())
+                torch.testing.assert_close(target_put[rows], expected.float())
             else:
-                assert torch.equal(found[rows], expected.float())
+                assert torch.equal(target_put[rows], expected.float())
             assert {batch.captions[row] for row in rows} <= {"a cat", "dog"} or batch.paths[0] == "the rehearsal"
             met.append(len(rows))
-        return found
+        return target_put
 
     monkeypatch.setattr(BaseTarget, "put", put)
     if main is fine_tune.main:
@@ -127,35 +128,35 @@ def test_a_run_stopped_twice_ends_as_one_in_one_go(case: str, common: dict[str, 
     with losses() as expected:
         assert start(main, **{**options, "output_dir": whole}) == 0
     options |= {"output_dir": parts, "save_state": True}
-    with losses() as found:
+    with losses() as losses_of_the_parts:
         for number, step in enumerate(sorted(random.Random(case).sample(range(1, 5), 2))):
             assert stop_after(step, main, **{**options, "max_data_loader_n_workers": number}) == 130
             options["resume"] = parts / f"cat-step{step:08d}-state"
         assert start(main, **options) == 0
-    assert found == expected
+    assert losses_of_the_parts == expected
     assert tensors_equal(whole / "cat.safetensors", parts / "cat.safetensors")
     assert (whole / "cat.images.jsonl").read_bytes() == (parts / "cat.images.jsonl").read_bytes()
-    told = [{name: line.get(name) for name in ("step", "loss/prior", "loss/without_prior")} for line in events(whole)]
-    assert told == [{name: line.get(name) for name in told[0]} for line in events(parts)]
-    assert any(line["loss/prior"] is not None for line in told)
+    figures = [{name: line.get(name) for name in ("step", "loss/prior", "loss/without_prior")} for line in events(whole)]
+    assert figures == [{name: line.get(name) for name in figures[0]} for line in events(parts)]
+    assert any(line["loss/prior"] is not None for line in figures)
 
 
 def test_what_is_drawn_and_lost_is_told(common: dict[str, object], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     options = {**common, **LORA, "loss_type": "l2", "save_every_n_steps": 2}
     assert start(train_network.main, **options, dry_run=True) == 0
     report = capsys.readouterr().out
-    assert "50% of the draws with “a cat” or “dog” and the base model's prediction as target" in report
-    assert "base model's prediction as target: loss × 0.7 (--prior_from_base)" in report
+    message(report, "50% of the draws", "“a cat” or “dog”")
+    message(report, "loss × 0.7", "--prior_from_base")
     assert start(train_network.main, **options) == 0
-    found = events(tmp_path / "out")
-    for line in found:  # batches of 3, of which each image counts 0.7 or 1
+    logged = events(tmp_path / "out")
+    for line in logged:  # batches of 3, of which each image counts 0.7 or 1
         shares = [line.get("loss/prior"), line.get("loss/without_prior")]
         assert any(share is not None for share in shares)
         low, high = (
             pick([share * factor for share, factor in zip(shares, (0.7, 1.0), strict=True) if share is not None]) for pick in (min, max)
         )
         assert low - 1e-6 <= line["loss/current"] <= high + 1e-6
-    assert any("loss/prior" in line for line in found) and any("loss/without_prior" in line for line in found)
+    assert any("loss/prior" in line for line in logged) and any("loss/without_prior" in line for line in logged)
     with safe_open(tmp_path / "out" / "cat.safetensors", "pt") as file:
         said = file.metadata()
     assert said["ss_prior_from_base"] == "0.7" and json.loads(said["ss_prior_prompt"]) == ["a cat", "dog"]
@@ -212,21 +213,25 @@ def test_validation_is_as_without(common: dict[str, object], tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize(
-    ("more", "line"),
+    ("more", "asked"),
     [
-        ({"prior_prompt": None}, "needs a caption for the class; add --prior_prompt dog"),
-        ({"prior_identifier": "zorb"}, "prior_identifier 'zorb' is in none of its captions"),
-        ({"prior_share": 0}, "--prior_from_base: no draw has it, since prior_share is 0 throughout"),
-        ({"torch_compile": True, "network_module": "lycoris.kohya"}, "--prior_from_base has to take it out"),
+        ({"prior_prompt": None}, ("OPT-009", "--prior_from_base", "--prior_prompt dog")),
+        ({"prior_identifier": "zorb"}, ("CFG-010", "prior_identifier 'zorb'")),
+        ({"prior_share": 0}, ("OPT-009", "--prior_from_base", "prior_share")),
+        ({"torch_compile": True, "network_module": "lycoris.kohya"}, ("OPT-008", "lycoris.kohya", "--prior_from_base")),
     ],
 )
 def test_what_would_keep_nothing_is_refused_before_the_model_loads(
-    common: dict[str, object], more: dict[str, object], line: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    common: dict[str, object],
+    more: dict[str, object],
+    asked: tuple[str, ...],
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("library.options.rules.model_rules.is_module", lambda name: True)
     monkeypatch.setattr("library.training.model_setup.load", lambda *args, **kwargs: pytest.fail("the model was loaded"))
     assert start(train_network.main, **{**common, **LORA, **more}) == 2
-    assert line in capsys.readouterr().err
+    refusal(capsys.readouterr().err, *asked)
 
 
 def test_textual_inversion_has_no_such_option(common: dict[str, object], capsys: pytest.CaptureFixture[str]) -> None:
@@ -267,7 +272,7 @@ def test_weights_of_timesteps_and_a_v_model_have_the_base_models_v(common: dict[
 def test_two_processes_have_the_losses_of_one(common: dict[str, object], photos: Path, tmp_path: Path) -> None:
     """Of some global batches one process has a draw of this kind and the other none, of some one only fills a turn."""
     alone, together = tmp_path / "alone", tmp_path / "together"
-    given = {
+    chosen = {
         **common,
         **LORA,
         "prior_prompt": "dog",
@@ -276,9 +281,9 @@ def test_two_processes_have_the_losses_of_one(common: dict[str, object], photos:
         "max_train_steps": 6,
         "output_dir": alone,
     }
-    assert start(train_network.main, **{**given, "dataset_config": data(tmp_path, photos, 4)}) == 0
-    given |= {"dataset_config": data(tmp_path, photos, 2), "output_dir": together}
-    launched("train_network", given, tmp_path, ["--num_processes", "2", "--main_process_port", "0"])
+    assert start(train_network.main, **{**chosen, "dataset_config": data(tmp_path, photos, 4)}) == 0
+    chosen |= {"dataset_config": data(tmp_path, photos, 2), "output_dir": together}
+    launched("train_network", chosen, tmp_path, ["--num_processes", "2", "--main_process_port", "0"])
     for one, other in zip(events(alone), events(together), strict=True):
         for name in ("loss/current", "loss/prior", "loss/without_prior"):
             assert one.get(name) == (None if other.get(name) is None else pytest.approx(other[name], rel=2e-2)), (one["step"], name)

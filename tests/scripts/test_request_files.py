@@ -12,6 +12,7 @@ import pytest
 import train_network
 from library.data.loading.dataset import TrainingDataset
 from library.training.states.saved_state import read_own
+from tests.messages import message, refusal
 from tests.scripts.running import kept as names
 from tests.scripts.running import tensors_equal
 from tests.scripts.starting import dataset, start
@@ -43,29 +44,33 @@ def options(tiny_v1: Path, photos: Path, tmp_path: Path):
 
 
 def test_a_file_save_and_later_a_file_stop_are_obeyed_and_removed(options, tmp_path: Path, capsys) -> None:
-    made = options("parts", save_state_on_train_end=True)
-    folder = made["output_dir"]
+    run_options = options("parts", save_state_on_train_end=True)
+    folder = run_options["output_dir"]
     folder.mkdir()
     (folder / "stop").touch()  # from before: meant for another run
     with before_update(2, (folder / "save").touch), before_update(6, (folder / "stop.txt").touch):
-        assert start(train_network.main, **made) == 130
-    told = capsys.readouterr().err
-    assert "an old file stop existed before this run and was removed" in told and "asked to save: update 2" in told
-    assert f"repeat the command with --resume {folder / 'cat-step00000006-state'}" in told
+        assert start(train_network.main, **run_options) == 130
+    output = capsys.readouterr().err
+    message(output, "file stop", "removed")
+    message(output, "save", "update 2")
+    message(output, f"--resume {folder / 'cat-step00000006-state'}")
     stems = ["cat-step00000002", "cat-step00000006"]
     assert names(folder) == sorted(f"{stem}{ending}" for stem in stems for ending in (".safetensors", "-state"))
     for step in (2, 6):
-        assert start(train_network.main, **{**made, "output_dir": tmp_path / f"{step}"}, resume=folder / f"cat-step{step:08d}-state") == 0
+        assert (
+            start(train_network.main, **{**run_options, "output_dir": tmp_path / f"{step}"}, resume=folder / f"cat-step{step:08d}-state")
+            == 0
+        )
     assert names(tmp_path / "2") == ["cat-state", "cat.safetensors"]
     assert tensors_equal(tmp_path / "2" / "cat.safetensors", tmp_path / "6" / "cat.safetensors")
 
 
 def test_a_wish_that_comes_with_a_planned_save_is_one_save(options, capsys) -> None:
-    made = options("out", save_every_n_steps=2, max_train_steps=4, save_state_on_train_end=True)
-    folder = made["output_dir"]
+    run_options = options("out", save_every_n_steps=2, max_train_steps=4, save_state_on_train_end=True)
+    folder = run_options["output_dir"]
     folder.mkdir()
     with before_update(2, (folder / "save").touch):
-        assert start(train_network.main, **made) == 0
+        assert start(train_network.main, **run_options) == 0
     assert names(folder) == ["cat-state", "cat-step00000002-state", "cat-step00000002.safetensors", "cat.safetensors"]
     assert capsys.readouterr().err.count("saved ") == 4
 
@@ -80,16 +85,16 @@ def test_a_run_that_begins_at_a_later_step_counts_on_from_there(options, skip: b
         shown.extend((request.epoch, request.record, request.seed) for request in share)
         return real(self, share)
 
-    made = options("whole", max_train_steps=11)
+    run_options = options("whole", max_train_steps=11)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(TrainingDataset, "__getitem__", loaded)
-        assert start(train_network.main, **made) == 0
+        assert start(train_network.main, **run_options) == 0
         whole, shown[:] = [entry for entry in shown if entry[0] == 1], []
-        with losses() as told:
+        with losses() as losses_of_the_parts:
             assert start(train_network.main, **options("out", max_train_epochs=2, save_every_n_steps=3, initial_step=7,
                                                        skip_until_initial_step=skip)) == 0  # fmt: skip
     assert shown == whole[9 - images :]
-    assert sorted(told) == list(range(8, 8 + 5 - 2 * skip))
+    assert sorted(losses_of_the_parts) == list(range(8, 8 + 5 - 2 * skip))
     assert names(Path(options("out")["output_dir"])) == ["cat-step00000009.safetensors", "cat.safetensors"]
 
 
@@ -99,31 +104,31 @@ def test_an_epoch_to_begin_with_wins_over_the_counters_of_a_state(options, capsy
     state = Path(options("first")["output_dir"]) / "cat-state"
     second = options("second", resume=state, initial_epoch=2, max_train_epochs=3, save_state=True, save_every_n_epochs=1)
     assert start(train_network.main, **second) == 0
-    told = capsys.readouterr().err
-    assert "--initial_epoch 2 replaces the state's count, 3" in told
-    assert "updates: 15 (3 epochs (--max_train_epochs)), 5 done and 10 to do" in told
+    output = capsys.readouterr().err
+    message(output, "--initial_epoch 2", 3)
+    message(output, "updates: 15", "3 epochs", "--max_train_epochs", "5 done", "10 to do")
     assert names(second["output_dir"]) == ["cat-000002-state", "cat-000002.safetensors", "cat-state", "cat.safetensors"]
     assert read_own(second["output_dir"] / "cat-000002-state").state.step == 10
     assert start(train_network.main, **options("third", initial_step=8)) == 2
-    assert "error: --initial_step: has done all 8 updates, so nothing is left to train; raise --max_train_steps" in capsys.readouterr().err
+    refusal(capsys.readouterr().err, "STATE-006", "--initial_step", "8 updates", "--max_train_steps")
 
 
 @pytest.mark.slow
 def test_two_processes_stop_after_the_same_update(options) -> None:
-    made = options("out", max_train_steps=400, save_state=True, save_every_n_steps=3)
-    argv = [str(part) for name, value in made.items() for part in ([f"--{name}"] if value is True else [f"--{name}", value])]
+    run_options = options("out", max_train_steps=400, save_state=True, save_every_n_steps=3)
+    argv = [str(part) for name, value in run_options.items() for part in ([f"--{name}"] if value is True else [f"--{name}", value])]
     process = subprocess.Popen(
         [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", str(ROOT / "train_network.py"), *argv],
         env=os.environ | {"ACCELERATE_USE_CPU": "1", "OMP_NUM_THREADS": "1"}, stderr=subprocess.PIPE, text=True, encoding="utf-8",
     )  # fmt: skip
-    told: list[str] = []
+    outputs: list[str] = []
     for line in process.stderr:
-        told.append(line)
+        outputs.append(line)
         if "cat-step00000003-state" in line:
-            (made["output_dir"] / "stop").touch()
+            (run_options["output_dir"] / "stop").touch()
     process.wait(timeout=300)
-    text = "".join(told)
+    text = "".join(outputs)
     assert process.returncode != 0 and "stopped after update" in text, text[-3000:]
     step = int(text.partition("stopped after update ")[2].split()[0])
-    assert read_own(made["output_dir"] / f"cat-step{step:08d}-state").state.step == step
-    assert not (made["output_dir"] / "stop").exists()
+    assert read_own(run_options["output_dir"] / f"cat-step{step:08d}-state").state.step == step
+    assert not (run_options["output_dir"] / "stop").exists()

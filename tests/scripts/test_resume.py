@@ -21,6 +21,7 @@ import train_textual_inversion
 from library.training.logs.event_log import read_events
 from library.training.states.saved_state import read_own
 from library.training.step.update import Gradients
+from tests.messages import message, refusal
 from tests.scripts.running import kept as names
 from tests.scripts.running import tensors_equal
 from tests.scripts.starting import dataset, start
@@ -123,8 +124,10 @@ def test_states_stand_beside_the_files_and_leave_as_they_do(lora, tmp_path: Path
                   save_last_n_epochs_state=1, gradient_accumulation_steps=2)  # fmt: skip
     # 3 updates an epoch; the last save by steps is at 8, so those before 4 go; of epoch 1 the file stays and the state goes
     files = [f"cat-step{step:08d}" for step in (4, 6, 8)] + ["cat"]
-    kept = [f"{name}.safetensors" for name in [*files, "cat-000001", "cat-000002"]] + [f"{name}-state" for name in [*files, "cat-000002"]]
-    assert names(folder) == sorted(kept)
+    remaining = [f"{name}.safetensors" for name in [*files, "cat-000001", "cat-000002"]] + [
+        f"{name}-state" for name in [*files, "cat-000002"]
+    ]
+    assert names(folder) == sorted(remaining)
     assert names(folder / "cat-state") == ["state.json", "trained-0.safetensors", "training.pt"]
 
 
@@ -132,8 +135,8 @@ def test_without_save_state_a_stopped_run_keeps_its_network_and_says_so(lora, ca
     options = lora.options("out")
     assert stop_after(3, train_network.main, **options) == 130
     assert names(options["output_dir"]) == ["cat-step00000003.safetensors"]
-    told = capsys.readouterr().err
-    assert "\nstopped after update 3 of 9; no state was saved, since --save_state was not set" in told  # not as a warning
+    line = message(capsys.readouterr().err, "update 3 of 9", "no state", "--save_state")
+    assert line.startswith("stopped")  # not as a warning
 
 
 def test_a_changed_command_is_told_line_by_line(lora, capsys, config: Path) -> None:
@@ -142,17 +145,17 @@ def test_a_changed_command_is_told_line_by_line(lora, capsys, config: Path) -> N
     capsys.readouterr()
     changes = {"learning_rate": 1e-3, "max_train_steps": 15, "seed": 8, "gradient_accumulation_steps": 2, "noise_offset": 0.1}
     second = lora("second", resume=first / "cat-state", **changes, save_every_n_epochs=1, lr_warmup_steps=0)
-    told = capsys.readouterr().err.splitlines()
-    lines = [line.partition("changed since: ")[2] for line in told if "changed since: " in line]
-    assert lines == [
-        "--seed 8: the resumed run keeps its original seed, 7; another seed needs a new run",
-        "--learning_rate was 0.01 and is now 0.001: the state's rate is kept; add --resume_lr new to use the new one",
-        "--noise_offset was not given and is now 0.1: the new value is used from now on",
-        "images per batch over all processes were 2 and are now 1: the rest of epoch 1 is divided again, and each of its images is still "
-        "used exactly once",
-        "--gradient_accumulation_steps was 1 and is now 2: an update is the mean of that many batches from now on",
-        "the end of the run moves from update 2 to 15; a learning rate that falls towards the end (linear, cosine, …) follows the new end",
-    ]
+    lines = [line.partition("changed since: ")[2] for line in capsys.readouterr().err.splitlines() if "changed since: " in line]
+    expected = (
+        ("--seed 8", "seed, 7"),
+        ("--learning_rate", 0.01, 0.001, "--resume_lr new"),
+        ("--noise_offset", "not given", 0.1, "from now on"),
+        ("images per batch", 2, 1, "epoch 1", "exactly once"),
+        ("--gradient_accumulation_steps", 1, 2),
+        ("end of the run", "update 2 to 15", "linear, cosine"),
+    )
+    for line, asked in zip(lines, expected, strict=True):
+        message(line, *asked)
     # 2 updates with 3 or 4 of the 9 images are done; the other 5 or 6 make 3 updates of 2 images, later epochs 5
     assert names(second) == ["cat-000001.safetensors", "cat-000002.safetensors", "cat.safetensors"]
 
@@ -176,7 +179,7 @@ def test_with_other_images_the_epoch_under_way_begins_again_and_its_loss_is_that
     config.write_text(config.read_text(encoding="utf-8").replace("flip_aug", "num_repeats = 2\nflip_aug"), encoding="utf-8")
     capsys.readouterr()
     second = lora("second", resume=state, max_train_steps=13)
-    assert "buckets have changed: epoch 1, which was in progress, starts again" in capsys.readouterr().err
+    message(capsys.readouterr().err, "buckets", "epoch 1", "starts again")
     lines = [line for line in read_events(second / "events.jsonl") if line["session"] == read_own(state).state.session]
     losses = [line["loss/current"] for line in lines if line["event"] == "update"]
     (epoch,) = [line["loss/epoch"] for line in lines if line["event"] == "epoch"]
@@ -188,49 +191,48 @@ def longer(path: Path) -> None:
 
 
 BROKEN = [
-    (lambda state: (state / "training.pt").write_bytes(b"short"), "the state is incomplete: training.pt has 5 bytes instead of"),
-    (lambda state: longer(state / "training.pt"), "the state is incomplete: training.pt has "),
-    (lambda state: (state / "trained-0.safetensors").unlink(), "the state is incomplete: trained-0.safetensors is missing"),
-    (lambda state: (state / "state.json").write_text('{"format": 1, "state": {}}', encoding="utf-8"), "state.json is damaged"),
-    (lambda state: (state / "state.json").write_text('{"form', encoding="utf-8"), "state.json cannot be read"),
-    (lambda state: with_facts(state, lambda facts: facts["run"].pop("optimizer")), "state.json is damaged (run.optimizer is None)"),
-    (lambda state: with_facts(state, lambda facts: facts["state"].update(step=-1)), "state.json is damaged (step is -1)"),
+    (lambda state: (state / "training.pt").write_bytes(b"short"), ("STATE-002", "training.pt has 5 bytes")),
+    (lambda state: longer(state / "training.pt"), ("STATE-002", "training.pt has ")),
+    (lambda state: (state / "trained-0.safetensors").unlink(), ("STATE-002", "trained-0.safetensors is missing")),
     (
-        lambda state: with_facts(state, lambda facts: facts["run"].update(script="train_db.py")),
-        "is a state of train_db.py; resume it with that",
+        lambda state: (state / "state.json").write_text('{"format": 1, "state": {}}', encoding="utf-8"),
+        ("STATE-002", "state.json is damaged"),
     ),
-    (lambda state: with_facts(state, lambda facts: facts.update(format=2)), "was written by another version of this suite (format 2)"),
-    (lambda state: flipped(state / "trained-0.safetensors", -100), "trained-0.safetensors is damaged: its content differs from what"),
-    (lambda state: flipped(state / "training.pt", 3000), "training.pt is damaged"),
-    (lambda state: ((state / "state.json").unlink(), (state / "optimizer.bin").touch()), "is a state in accelerate's format"),
+    (lambda state: (state / "state.json").write_text('{"form', encoding="utf-8"), ("STATE-002", "state.json cannot be read")),
+    (lambda state: with_facts(state, lambda facts: facts["run"].pop("optimizer")), ("STATE-002", "state.json", "run.optimizer is None")),
+    (lambda state: with_facts(state, lambda facts: facts["state"].update(step=-1)), ("STATE-002", "state.json", "step is -1")),
+    (lambda state: with_facts(state, lambda facts: facts["run"].update(script="train_db.py")), ("STATE-004", "train_db.py")),
+    (lambda state: with_facts(state, lambda facts: facts.update(format=2)), ("STATE-003", "format 2")),
+    (lambda state: flipped(state / "trained-0.safetensors", -100), ("STATE-002", "trained-0.safetensors is damaged")),
+    (lambda state: flipped(state / "training.pt", 3000), ("STATE-002", "training.pt is damaged")),
+    (lambda state: ((state / "state.json").unlink(), (state / "optimizer.bin").touch()), ("STATE-002", "accelerate")),
 ]
 
 
 def test_a_state_that_is_no_good_is_told_in_one_line_before_torch_is_needed(lora, capsys, tmp_path: Path) -> None:
     state = lora("out", save_state=True, max_train_steps=1, lr_warmup_steps=0) / "cat-state"
 
-    def told(folder: Path, **changes: object) -> str:
+    def refused(folder: Path, **changes: object) -> str:
         capsys.readouterr()
         assert start(train_network.main, **lora.options("again", resume=folder, **changes)) == 2
         (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
         return line
 
-    for number, (damage, words) in enumerate(BROKEN):
+    for number, (damage, asked) in enumerate(BROKEN):
         broken = tmp_path / f"broken{number}"
         shutil.copytree(state, broken)
         damage(broken)
-        assert words in told(broken)
-    assert f"is not a saved state but contains 1; the newest is --resume {state}" in told(state.parent)
-    assert "--dry_run: the run would fail" in told(Path("[" * 5000), dry_run=True)
-    assert f"did you mean {state}?" in told(state.with_name("cat-stat"))
-    done = told(state, max_train_steps=1, lr_warmup_steps=0)
-    assert "has done all 1 updates, so nothing is left to train; raise --max_train_steps (now 1)" in done
-    assert "was trained with --optimizer_type AdamW, the command has Lion" in told(state, optimizer_type="Lion")
-    assert "has other weights than this run trains" in told(state, network_dim=4)
+        refusal(refused(broken), *asked)
+    refusal(refused(state.parent), "STATE-001", f"--resume {state}")
+    refusal(refused(Path("[" * 5000), dry_run=True), "TRAIN-006", "--dry_run")
+    refusal(refused(state.with_name("cat-stat")), "PATH-001", "--resume", f"{state}?")
+    refusal(refused(state, max_train_steps=1, lr_warmup_steps=0), "STATE-006", "1 updates", "--max_train_steps (now 1)")
+    refusal(refused(state, optimizer_type="Lion"), "STATE-004", "--optimizer_type AdamW", "Lion")
+    refusal(refused(state, network_dim=4), "STATE-005", "--resume")
 
 
 def in_a_process(options: dict[str, object], **more: object) -> subprocess.Popen:
-    """The script as a process of its own, in a group of its own: as a console has it."""
+    """The script in a separate process and process group: as in a console."""
     argv = [str(part) for name, value in {**options, **more}.items() for part in ([f"--{name}"] if value is True else [f"--{name}", value])]
     environment = os.environ | {"ACCELERATE_USE_CPU": "1", "OMP_NUM_THREADS": "1"}
     return subprocess.Popen(
@@ -257,10 +259,10 @@ def test_signals_to_all_processes_at_any_moment_end_the_run_so_that_it_can_go_on
         wait_for(process, options["output_dir"] / f"cat-step{step:08d}-state")
         time.sleep(random.random() / 2)
         os.killpg(process.pid, number)
-        told = process.communicate(timeout=300)[1]
-        assert process.returncode == code, told[-2000:]
-        assert "Traceback" not in told
-        more["resume"] = told.rpartition("repeat the command with --resume ")[2].splitlines()[0]
+        output = process.communicate(timeout=300)[1]
+        assert process.returncode == code, output[-2000:]
+        assert "Traceback" not in output
+        more["resume"] = output.rpartition("repeat the command with --resume ")[2].splitlines()[0]
         assert not [name for name in names(options["output_dir"]) if name.startswith(".")]
     assert start(train_network.main, **options, resume=more["resume"]) == 0
     assert tensors_equal(lora("whole", **kind) / "cat.safetensors", options["output_dir"] / "cat.safetensors")

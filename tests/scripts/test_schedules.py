@@ -14,6 +14,7 @@ import train_db
 import train_network
 from library.training import assemble
 from tests.data.material import photo
+from tests.messages import message, refusal
 from tests.scripts.starting import dataset, start
 
 
@@ -37,7 +38,7 @@ def command(tiny_v1: Path, photos: Path, tmp_path: Path) -> dict[str, object]:
 
 
 def logged(folder: Path, key: str) -> list[float | None]:
-    """A figure of the run's log in each update, None where it has none."""
+    """A figure of the run's log in each update, None where it is missing."""
     lines = [json.loads(line) for path in sorted(folder.glob("*.jsonl")) for line in path.read_text(encoding="utf-8").splitlines()]
     return [line.get(key) for line in lines if "loss/current" in line]
 
@@ -90,23 +91,23 @@ def test_the_floor_is_that_of_the_parts_rates_though_the_common_rate_is_0(comman
 
 
 @pytest.mark.parametrize(
-    ("changes", "said"),
+    ("changes", "asked"),
     [
         (
             {"lr_scheduler_type": "OneCycleLR", "lr_scheduler_args": ["max_lr=1e-3", "total_steps=2"]},
-            "total_steps=2: ends after 2 updates, and this run needs 4; set --lr_scheduler_args total_steps=4",
+            ("OPT-015", "total_steps=2", "2 updates", 4, "--lr_scheduler_args total_steps=4"),
         ),
         (
             {"lr_scheduler": "polynomial", "lr_scheduler_args": ["lr_end=1e-4"], "text_encoder_lr": 1e-5},
-            "lr_end=0.0001: refused: the learning rate of textencoder is 1e-05 and would rise to it",
+            ("OPT-015", "lr_end=0.0001", "textencoder", "1e-05"),
         ),
-        ({"lr_scheduler_type": "ReduceLROnPlateau"}, "needs metrics at every step"),
+        ({"lr_scheduler_type": "ReduceLROnPlateau"}, ("OPT-014", "ReduceLROnPlateau", "metrics")),
     ],
 )
-def test_what_cannot_be_is_refused_before_the_model_is_loaded(command, changes, said, monkeypatch, capsys) -> None:
+def test_what_cannot_be_is_refused_before_the_model_is_loaded(command, changes, asked, monkeypatch, capsys) -> None:
     monkeypatch.setattr(assemble, "ready_model", not_loaded)
     assert start(train_network.main, **{**command, **changes}) == 2
-    assert said in capsys.readouterr().err
+    refusal(capsys.readouterr().err, *asked)
 
 
 def test_a_resumed_run_follows_the_class_that_is_asked_for_now(command, monkeypatch, capsys) -> None:
@@ -117,11 +118,11 @@ def test_a_resumed_run_follows_the_class_that_is_asked_for_now(command, monkeypa
         again = {**first, "lr_scheduler_args": args, "max_train_steps": 6, "output_name": f"cat-{end}", "resume": state}
         assert start(train_network.main, **again) == 0
         assert rates_of(Path(command["output_dir"]) / f"cat-{end}-state") == pytest.approx([end, end])
-    assert "the new curve is used from update 4 on" in capsys.readouterr().err
+    message(capsys.readouterr().err, "new curve", "update 4")
     monkeypatch.setattr(assemble, "ready_model", not_loaded)
     short = {"lr_scheduler_type": "OneCycleLR", "lr_scheduler_args": ["max_lr=1e-3", "total_steps=5"], "max_train_steps": 6}
     assert start(train_network.main, **{**first, **short, "resume": state}) == 2
-    assert "ends after 5 updates, and this run needs 6; set --lr_scheduler_args total_steps=6" in capsys.readouterr().err
+    refusal(capsys.readouterr().err, "OPT-015", "5 updates", 6, "--lr_scheduler_args total_steps=6")
 
 
 def test_a_warm_up_that_a_longer_run_enters_again_is_told(command, capsys) -> None:
@@ -130,8 +131,7 @@ def test_a_warm_up_that_a_longer_run_enters_again_is_told(command, capsys) -> No
     state = Path(command["output_dir"]) / "cat-state"
     capsys.readouterr()
     assert start(train_network.main, **{**first, "max_train_steps": 10, "resume": state, "output_name": "long"}) == 0
-    told = capsys.readouterr().err
-    assert "--lr_warmup_steps 0.5 is now 5 updates of 10 and was 2 of 4: the learning rate is in its warm-up again, at 4/5" in told
+    message(capsys.readouterr().err, "--lr_warmup_steps 0.5", "5 updates of 10", "2 of 4", "warm-up again", "4/5")
     assert start(train_network.main, **{**first, "max_train_steps": 6, "resume": state}) == 0
     assert "warm-up again" not in capsys.readouterr().err
 
@@ -147,8 +147,8 @@ def test_limited_norms_leave_a_part_at_rate_0_alone(command, tmp_path: Path) -> 
 
 
 def test_a_frozen_text_encoder_has_no_rate_in_the_log(command, tmp_path: Path) -> None:
-    kept = ("pretrained_model_name_or_path", "dataset_config", "output_dir", "max_train_steps", "learning_rate", "seed")
-    run = {key: command[key] for key in kept} | {"stop_text_encoder_training": 2, "max_data_loader_n_workers": 0}
+    shared = ("pretrained_model_name_or_path", "dataset_config", "output_dir", "max_train_steps", "learning_rate", "seed")
+    run = {key: command[key] for key in shared} | {"stop_text_encoder_training": 2, "max_data_loader_n_workers": 0}
     assert start(train_db.main, **run) == 0
     folder = Path(command["output_dir"])
     assert logged(folder, "lr/unet") == pytest.approx([1e-3] * 4)
@@ -163,10 +163,8 @@ def test_a_file_tells_that_latents_were_cached_wherever_they_lie(command, option
         assert file.metadata()["ss_cache_latents"] == str(option is not None)
 
 
-@pytest.mark.parametrize(("algo", "said"), [("full", "its FullModule fails when it runs (AttributeError: "), ("ia3", "has no algo=ia3")])
-def test_what_lycoris_cannot_train_is_one_line_before_the_training(command, algo: str, said: str, capsys) -> None:
+@pytest.mark.parametrize(("algo", "said"), [("full", ("FullModule", "AttributeError")), ("ia3", ("algo=ia3",))])
+def test_what_lycoris_cannot_train_is_one_line_before_the_training(command, algo: str, said: tuple[str, ...], capsys) -> None:
     pytest.importorskip("lycoris.kohya")
     assert start(train_network.main, **{**command, "network_module": "lycoris.kohya", "network_args": [f"algo={algo}"]}) == 2
-    line = capsys.readouterr().err.splitlines()[-1]
-    assert line.startswith("error: --network_module lycoris.kohya: ") and said in line
-    assert "lycoris" in line and "networks.lora" in line
+    refusal(capsys.readouterr().err.splitlines()[-1:], "LORA-011", "--network_module lycoris.kohya", "networks.lora", *said)

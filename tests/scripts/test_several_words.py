@@ -1,4 +1,4 @@
-"""Several new words in one run, alone and beside a network: each learns from its own captions, and has a file of its own."""
+"""Several new words in one run, alone and with a network: each learns from its own captions, and has a separate file."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ import train_textual_inversion
 import train_textual_inversion_XTI
 from library.model.load import load
 from library.model.new_words import NewWord, add_words, side_by_side
+from tests.messages import message, refusal
 from tests.oracles import our_image, pipeline_image, pipeline_of
 from tests.scripts.running import kept, largest_difference, tensors_equal
 from tests.scripts.starting import start
@@ -125,52 +126,47 @@ def test_xti_trains_several_words_too(tiny_v1: Path, config: Path, tmp_path: Pat
 
 
 REFUSED = [
-    ({"token_string": [CUP, "MY-CUP-HAT", HAT]}, ("--init_word", "2 values for 3")),
-    ({"token_string": [HAT, HAT.upper()]}, ("--token_string MY-CUP-HAT: is named twice", "MODEL-018")),
-    ({"token_string": [CUP, "dog"]}, ("--token_string dog", "already knows")),
-    ({"token_string": [CUP, "my-cup"]}, ("--token_string my-cup: its file would have the name of that of <my-cup>",)),
-    ({"token_string": [CUP, "a/b"]}, ("--token_string a/b", "part folders")),
-    ({"token_string": [CUP, "ema-b"]}, ("--token_string ema-b", "other files of a run end so")),
-    ({"num_vectors_per_token": [1, 2, 3]}, ("--num_vectors_per_token", "3 values for 2")),
-    ({"cache_text_encoder_outputs": "on"}, ("--cache_text_encoder_outputs", "OPT-008")),
-    ({"token_string": [CUP, "<other>"], "use_object_template": True}, ("none", "class_tokens", "MODEL-018")),
+    ({"token_string": [CUP, "MY-CUP-HAT", HAT]}, ("OPT-005", "--init_word", "2 values", 3)),
+    ({"token_string": [HAT, HAT.upper()]}, ("MODEL-018", "--token_string MY-CUP-HAT")),
+    ({"token_string": [CUP, "dog"]}, ("MODEL-014", "--token_string dog")),
+    ({"token_string": [CUP, "my-cup"]}, ("MODEL-018", "--token_string my-cup:", "<my-cup>")),
+    ({"token_string": [CUP, "a/b"]}, ("MODEL-018", "--token_string a/b", "folders")),
+    ({"token_string": [CUP, "ema-b"]}, ("MODEL-018", "--token_string ema-b", "other files")),
+    ({"num_vectors_per_token": [1, 2, 3]}, ("OPT-005", "--num_vectors_per_token", "3 values", 2)),
+    ({"cache_text_encoder_outputs": "on"}, ("OPT-008", "--cache_text_encoder_outputs")),
+    ({"token_string": [CUP, "<other>"], "use_object_template": True}, ("MODEL-018", "class_tokens")),
 ]
 
 
-@pytest.mark.parametrize(("options", "words"), REFUSED)
+@pytest.mark.parametrize(("options", "asked"), REFUSED)
 def test_words_that_cannot_be_told_apart_are_refused_before_the_model_is_loaded(
-    options: dict, words: tuple[str, ...], tiny_v1: Path, config: Path, tmp_path: Path, capsys, monkeypatch
+    options: dict, asked: tuple[object, ...], tiny_v1: Path, config: Path, tmp_path: Path, capsys, monkeypatch
 ) -> None:
     monkeypatch.setattr("library.training.run.import_models", lambda **_: pytest.fail("the model would be loaded"))
     assert train(train_textual_inversion.main, tiny_v1, config, tmp_path / "out", **options) == 2
-    errors = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error:")]
-    assert any(all(word in line for word in words) for line in errors), errors
+    refusal(capsys.readouterr().err, *asked)
 
 
 @pytest.mark.parametrize(
-    ("options", "words"),
+    ("options", "asked"),
     [
-        ({"token_string": None}, ("--init_word", "add --token_string", "OPT-009")),
-        ({"embedding_lr": 0}, ("--embedding_lr", "no word is trained", "OPT-012")),
-        ({"token_string": [CUP, "a.b"], "save_words": "bundled"}, ("--token_string a.b", "first dot", "MODEL-018")),
-        ({"token_string": [CUP, "bundled"]}, ("--token_string bundled", "other files of a run end so")),
-        ({"token_string": [CUP, "<other>"]}, ("--token_string <other>: is in none of the", "captions and class_tokens", "MODEL-019")),
-        ({"network_module": "tests.methods.test_own_network", "save_words": "both"}, ("--save_words", "OPT-008")),
-        (
-            {"optimizer_type": "DAdaptAdaGrad", "embedding_lr": 0.5, "learning_rate": 1},
-            ("takes one learning rate for everything", "OPT-016"),
-        ),
+        ({"token_string": None}, ("OPT-009", "--init_word", "--token_string")),
+        ({"embedding_lr": 0}, ("OPT-012", "--embedding_lr")),
+        ({"token_string": [CUP, "a.b"], "save_words": "bundled"}, ("MODEL-018", "--token_string a.b", "first dot")),
+        ({"token_string": [CUP, "bundled"]}, ("MODEL-018", "--token_string bundled", "other files")),
+        ({"token_string": [CUP, "<other>"]}, ("MODEL-019", "--token_string <other>:", "class_tokens")),
+        ({"network_module": "tests.methods.test_own_network", "save_words": "both"}, ("OPT-008", "--save_words")),
+        ({"optimizer_type": "DAdaptAdaGrad", "embedding_lr": 0.5, "learning_rate": 1}, ("OPT-016", "DAdaptAdaGrad", 0.5)),
     ],
 )
 def test_words_beside_a_network_are_refused_before_the_model_is_loaded(
-    options: dict, words: tuple[str, ...], tiny_v1: Path, config: Path, tmp_path: Path, capsys, monkeypatch
+    options: dict, asked: tuple[object, ...], tiny_v1: Path, config: Path, tmp_path: Path, capsys, monkeypatch
 ) -> None:
     if "optimizer_type" in options:
         pytest.importorskip("dadaptation")
     monkeypatch.setattr("library.training.assemble.ready_model", lambda _: pytest.fail("the model would be loaded"))
     assert train(train_network.main, tiny_v1, config, tmp_path / "out", **{**NETWORK, **options}) == 2
-    errors = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error:")]
-    assert any(all(word in line for word in words) for line in errors), errors
+    refusal(capsys.readouterr().err, *asked)
 
 
 def test_without_a_name_words_are_named_as_the_network_of_their_epoch(tiny_v1: Path, config: Path, tmp_path: Path) -> None:
@@ -192,17 +188,17 @@ def read_as_web_uis_do(path: Path) -> dict[str, np.ndarray]:
     content = path.read_bytes()
     length = int.from_bytes(content[:8], "little")
     header, body = json.loads(content[8 : 8 + length]), content[8 + length :]
-    found: dict[str, np.ndarray] = {}
+    vectors_by_word: dict[str, np.ndarray] = {}
     for key, info in header.items():
         head, _, rest = key.partition(".")
         if head != "bundle_emb":
             continue
         name, _, inside = rest.partition(".")
-        assert inside.split(".", 1)[0] == "string_to_param" and name not in found
+        assert inside.split(".", 1)[0] == "string_to_param" and name not in vectors_by_word
         begin, end = info["data_offsets"]
         kind = {"F32": np.float32, "F16": np.float16}[info["dtype"]]
-        found[name] = np.frombuffer(body[begin:end], kind).reshape(info["shape"])
-    return found
+        vectors_by_word[name] = np.frombuffer(body[begin:end], kind).reshape(info["shape"])
+    return vectors_by_word
 
 
 def test_a_network_and_words_are_saved_side_by_side_and_as_one_file(tiny_v1: Path, config: Path, tmp_path: Path) -> None:
@@ -211,17 +207,17 @@ def test_a_network_and_words_are_saved_side_by_side_and_as_one_file(tiny_v1: Pat
     assert train(train_network.main, tiny_v1, config, tmp_path, **NETWORK, **rates, save_words="both", save_every_n_steps=2) == 0
     stems = [f"two{word}" for word in ("", "-my-cup", "-my-cup-hat", "-bundled")]
     assert kept(tmp_path) == sorted(["data.toml", *(f"{stem}{step}.safetensors" for stem in stems for step in ("", "-step00000002"))])
-    found = read_as_web_uis_do(tmp_path / "two-bundled.safetensors")
-    assert list(sorted(found)) == sorted([CUP, HAT])
+    vectors_by_word = read_as_web_uis_do(tmp_path / "two-bundled.safetensors")
+    assert list(sorted(vectors_by_word)) == sorted([CUP, HAT])
     for word, file in ((CUP, "two-my-cup"), (HAT, "two-my-cup-hat")):
-        assert np.array_equal(found[word], vectors(tmp_path / f"{file}.safetensors").numpy())
+        assert np.array_equal(vectors_by_word[word], vectors(tmp_path / f"{file}.safetensors").numpy())
         assert tensors_equal(tmp_path / f"{file}.safetensors", tmp_path / f"{file}-step00000002.safetensors")  # they have stopped
     whole, alone = load_file(tmp_path / "two-bundled.safetensors"), load_file(tmp_path / "two.safetensors")
     assert {name for name in whole if not name.startswith("bundle_emb.")} == alone.keys()
     assert all(whole[name].equal(tensor) for name, tensor in alone.items())
     before = load_file(tmp_path / "two-step00000002.safetensors")
     moved = {name for name, tensor in alone.items() if not tensor.equal(before[name])}
-    assert {name[: len("lora_te")] for name in moved} == {"lora_te", "lora_un"}  # the words have stopped, the network goes on
+    assert {name[: len("lora_te")] for name in moved} == {"lora_te", "lora_un"}  # the words have stopped, the network continues
     with safe_open(tmp_path / "two-bundled.safetensors", "pt") as opened:
         said = opened.metadata()
     assert json.loads(said["ss_new_words"]) == {CUP: 2, HAT: 1} and said["ss_embedding_lr"] == "0.05"
@@ -238,11 +234,10 @@ def test_a_bundled_file_is_gone_on_from_with_both(tiny_v1: Path, config: Path, t
     assert train(train_network.main, tiny_v1, config, tmp_path / "two", **still, init_word=None) == 0
     assert tensors_equal(file, tmp_path / "two" / "two.safetensors")
     assert train(train_network.main, tiny_v1, config, tmp_path / "three", **still, num_vectors_per_token=[1]) == 2
-    assert f"--network_weights {file}: <my-cup>: has 2 vectors" in capsys.readouterr().err
+    refusal(capsys.readouterr().err, "LORA-013", f"--network_weights {file}", "<my-cup>", "2 vectors")
     without = dict.fromkeys(WORDS) | {"network_weights": file} | NETWORK
     assert train(train_network.main, tiny_v1, config, tmp_path / "four", **without) == 0
-    said = capsys.readouterr().err
-    assert f"its words ({CUP} {HAT}) are left out" in said and "--token_string" in said
+    message(capsys.readouterr().err, f"({CUP} {HAT})", "--token_string")
 
 
 @pytest.mark.slow
@@ -280,12 +275,12 @@ def test_words_beside_a_network_learn_in_half_precision(
 ) -> None:
     more = {"gradient_accumulation_steps": 2, "max_grad_norm_te": 0.5, "embedding_lr": 0.05, "save_precision": "float"}
     assert train(train_network.main, tiny_v1, config, tmp_path, **NETWORK, **precision, **more) == 0
-    found = vectors(tmp_path / "two-my-cup.safetensors")
-    assert found.isfinite().all() and float((found - table[[CAT, CAT]]).abs().max()) > 0.01
+    learned = vectors(tmp_path / "two-my-cup.safetensors")
+    assert learned.isfinite().all() and float((learned - table[[CAT, CAT]]).abs().max()) > 0.01
 
 
 def test_the_plan_names_words_vectors_and_rates(tiny_v1: Path, config: Path, tmp_path: Path, capsys) -> None:
     options = {**NETWORK, "embedding_lr": 5e-3, "stop_embedding_training": 2, "dry_run": True}
     assert train(train_network.main, tiny_v1, config, tmp_path / "out", **options) == 0
-    said = capsys.readouterr().out
-    assert "new words: <my-cup> (2 vectors, from 'cat'); my-cup-hat (1 vector, from 'dog'); learning rate 0.005 for 2 updates" in said
+    names = ("<my-cup> (2 vectors, from 'cat')", "my-cup-hat (1 vector, from 'dog')", "0.005", "2 updates")
+    message(capsys.readouterr().out, "new words", *names)

@@ -1,4 +1,4 @@
-"""Samples, logs and uploads beside a training: they change nothing in it, whether they work or fail, and tell no secret."""
+"""Samples, logs and uploads next to a training: they change nothing in it, whether they work or fail, and reveal no secret."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ from library.training.step.course import Course
 from library.training.step.stopwatch import Stopwatch
 from library.training.step.update import Gradients
 from tests.hub_server import fake_hub, let_in
+from tests.messages import message
 from tests.scripts.running import kept, tensors_equal
 from tests.scripts.starting import dataset, start
 
@@ -66,7 +67,7 @@ def everything(tmp_path: Path) -> dict[str, object]:
 
 
 def losses(folder: Path) -> list[float]:
-    return [found["loss/current"] for found in read_events(folder / "events.jsonl") if found["event"] == "update"]
+    return [event["loss/current"] for event in read_events(folder / "events.jsonl") if event["event"] == "update"]
 
 
 def test_side_jobs_that_all_fail_change_not_one_bit_and_are_told(train, everything, monkeypatch, capsys) -> None:
@@ -81,21 +82,22 @@ def test_side_jobs_that_all_fail_change_not_one_bit_and_are_told(train, everythi
     monkeypatch.setattr(wandb_log, "_init", broken)
     monkeypatch.setattr("library.hub.DELAYS", (0.0,))
     capsys.readouterr()
-    noisy = train("noisy", **everything)  # the hub refuses by itself: tests are offline
-    told = capsys.readouterr().err
+    noisy = train("noisy", **everything)  # the hub refuses: tests are offline
+    output = capsys.readouterr().err
     assert tensors_equal(quiet / "cat.safetensors", noisy / "cat.safetensors")
     assert losses(quiet) == losses(noisy) and len(losses(quiet)) == 4
-    assert "samples of update 3: 1 of 1 failed (broken on purpose); training continues" in told
-    assert told.count("the log at Weights & Biases cannot be written (broken on purpose)") == 1
-    assert told.count("--logging_dir: the log in") == 1
-    assert f"samples: {noisy / 'sample'} (0 images, 5 failed)" in told
-    assert "uploads: https://huggingface.co/me/x (0 done, 2 failed)" in told
-    assert "Traceback" not in told and TOKEN not in told and KEY not in told
+    message(output, "samples of update 3", "1 of 1", "broken on purpose", "continues")
+    message(output, "Weights & Biases", "broken on purpose")
+    assert output.count("the log at Weights & Biases") == 1
+    assert output.count("--logging_dir: the log in") == 1
+    message(output, f"samples: {noisy / 'sample'}", "0 images, 5 failed")
+    message(output, "uploads: https://huggingface.co/me/x", "0 done, 2 failed")
+    assert "Traceback" not in output and TOKEN not in output and KEY not in output
     assert kept(noisy) == ["cat-step00000002.safetensors", "cat.safetensors"]
 
 
 def test_side_jobs_that_all_work_change_not_one_bit_and_leave_no_secret(train, everything, monkeypatch, tmp_path, capfd) -> None:
-    """Rows 6 and 7, and R4: what a run leaves, prints and sends holds neither token nor key; a state comes back from the hub."""
+    """Rows 6 and 7, and R4: what a run leaves, prints and sends has neither token nor key; a state comes back from the hub."""
     whole = train("whole")
     with fake_hub() as hub:
         let_in(monkeypatch, tmp_path, hub)
@@ -108,7 +110,7 @@ def test_side_jobs_that_all_work_change_not_one_bit_and_leave_no_secret(train, e
         capfd.readouterr()
         resume = {"resume": "me/x/runs/cat-state:main:model", "resume_from_huggingface": True}
         parts = train("parts", **{**everything, **more}, **resume)
-        told = "".join(capfd.readouterr())
+        output = "".join(capfd.readouterr())
         sent = hub.files("models/me/x")
     assert tensors_equal(whole / "cat.safetensors", parts / "cat.safetensors")
     assert losses(parts) == losses(whole)  # each step once, though two runs wrote the log
@@ -120,19 +122,19 @@ def test_side_jobs_that_all_work_change_not_one_bit_and_leave_no_secret(train, e
         for file in ("state.json", "trained-0.safetensors", "training.pt", "showings.safetensors")
     }
     assert sent.keys() - {".gitattributes"} == {f"runs/{name}" for name in files | states}
-    assert f"samples: {parts / 'sample' / 'index.html'} (2 images)" in told and f"events: {parts / 'events.jsonl'}" in told
+    assert f"samples: {parts / 'sample' / 'index.html'} (2 images)" in output and f"events: {parts / 'events.jsonl'}" in output
     assert len(list((parts / "sample").glob("cat_00000[0-4]_00_*_5.png"))) == 5
-    assert f"uploads: {hub.address}/me/x" in told and f"settings: {parts / 'cat.run.json'}" in told
+    assert f"uploads: {hub.address}/me/x" in output and f"settings: {parts / 'cat.run.json'}" in output
 
     written = {str(path): path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
     assert [name for name in written if name.endswith(".wandb")] and [name for name in written if "tfevents" in name]
     for secret in (TOKEN, KEY):
-        assert secret not in told
+        assert secret not in output
         assert not [name for name, content in {**written, **sent}.items() if secret.encode() in content]
 
 
 def test_a_sample_is_the_picture_that_the_saved_file_makes_without_a_training(train, tiny_v1: Path, tmp_path: Path) -> None:
-    """Row 7: training around it does not show in a picture."""
+    """Row 7: training around it does not show in an image."""
     from library.model.drawing.generate import GenerateSettings, generate
     from library.model.load import load
     from networks import lora
@@ -159,18 +161,18 @@ def test_the_event_log_has_what_the_trackers_have(train, tmp_path: Path) -> None
     folder = train("out", logging_dir=tmp_path / "logs", optimizer_type="Prodigy", learning_rate=1.0, max_grad_norm=0, max_train_steps=6)
     log = EventAccumulator(str(next((tmp_path / "logs").iterdir()) / "network_train"))
     log.Reload()
-    updates = [found for found in read_events(folder / "events.jsonl") if found["event"] == "update"]
+    updates = [entry for entry in read_events(folder / "events.jsonl") if entry["event"] == "update"]
     tags = {tag for tag in log.Tags()["scalars"] if tag != "loss/epoch"}
     assert tags == updates[0].keys() - {"event", "run", "session", "time", "step", "epoch"}
     assert {"loss/current", "loss/average", "lr/unet", "lr/d*lr/unet", "grad_norm", "seconds/data", "seconds/step", "memory/gib"} <= tags
     for tag in tags:
         assert [(event.step, pytest.approx(event.value, rel=1e-6)) for event in log.Scalars(tag)] == [
-            (found["step"], found[tag]) for found in updates
+            (entry["step"], entry[tag]) for entry in updates
         ]
-    assert [found["epoch"] for found in updates] == [1] * 5 + [2]  # 9 photographs in batches of 2
-    (ending,) = [found for found in read_events(folder / "events.jsonl") if found["event"] == "epoch" and found["epoch"] == 1]
-    assert ending["loss/epoch"] == pytest.approx(sum(found["loss/current"] for found in updates[:5]) / 5)
-    events = [found["event"] for found in read_events(folder / "events.jsonl")]
+    assert [entry["epoch"] for entry in updates] == [1] * 5 + [2]  # 9 photographs in batches of 2
+    (ending,) = [entry for entry in read_events(folder / "events.jsonl") if entry["event"] == "epoch" and entry["epoch"] == 1]
+    assert ending["loss/epoch"] == pytest.approx(sum(entry["loss/current"] for entry in updates[:5]) / 5)
+    events = [entry["event"] for entry in read_events(folder / "events.jsonl")]
     assert (events[0], events[-2:]) == ("start", ["saved", "end"])
 
 
@@ -196,22 +198,22 @@ def test_the_time_of_an_update_is_told_by_what_it_went_on(train, monkeypatch) ->
     monkeypatch.setattr(Gradients, "accumulate", taking(10.0, Gradients.accumulate))
     monkeypatch.setattr(EventLog, "write", taking(0.5, EventLog.write))
     folder = train("out", save_every_n_steps=2)
-    updates = [found for found in read_events(folder / "events.jsonl") if found["event"] == "update"]
-    told = [(found["seconds/data"], found["seconds/step"], found["seconds/other"]) for found in updates]
+    updates = [event for event in read_events(folder / "events.jsonl") if event["event"] == "update"]
+    shares = [(event["seconds/data"], event["seconds/step"], event["seconds/other"]) for event in updates]
     # Lines are written during the next update: that the run begins and the figures of 1; those of 2 and that it was saved; those of 3.
-    assert told == [(3.0, 10.0, 0.0), (3.0, 10.0, 1.0), (3.0, 10.0, 1.0), (3.0, 10.0, 0.5)]
+    assert shares == [(3.0, 10.0, 0.0), (3.0, 10.0, 1.0), (3.0, 10.0, 1.0), (3.0, 10.0, 0.5)]
 
 
 def test_a_file_tells_no_more_than_it_is_let(train) -> None:
     folder = train("out", metadata_privacy="technical", metadata_author="me", training_comment="my secret word", output_name="hidden")
     with safe_open(folder / "hidden.safetensors", "pt") as file:
-        told = file.metadata()
-    assert told["modelspec.architecture"] == "stable-diffusion-v1/lora" and told["modelspec.author"] == "me"
-    assert told["modelspec.hash_sha256"] == f"0x{told['sshs_model_hash']}"
-    assert (told["ss_network_dim"], told["ss_learning_rate"], told["ss_resolution"]) == ("2", "0.01", "(64, 64)")
-    assert not [key for key, value in told.items() if any(word in value for word in ("secret", "hidden", "photos", "tiny", "flag"))]
+        metadata = file.metadata()
+    assert metadata["modelspec.architecture"] == "stable-diffusion-v1/lora" and metadata["modelspec.author"] == "me"
+    assert metadata["modelspec.hash_sha256"] == f"0x{metadata['sshs_model_hash']}"
+    assert (metadata["ss_network_dim"], metadata["ss_learning_rate"], metadata["ss_resolution"]) == ("2", "0.01", "(64, 64)")
+    assert not [key for key, value in metadata.items() if any(word in value for word in ("secret", "hidden", "photos", "tiny", "flag"))]
     manifest = json.loads((folder / "hidden.run.json").read_text(encoding="utf-8"))
-    assert manifest["model"]["new_sd_model_hash"] == told["ss_new_sd_model_hash"]
+    assert manifest["model"]["new_sd_model_hash"] == metadata["ss_new_sd_model_hash"]
     assert manifest["options"]["training_comment"]["value"] == "my secret word"  # the manifest stays with its owner
     assert (manifest["seed"], manifest["result"], manifest["updates"]) == (7, "hidden.safetensors", 4)
     assert len(manifest["images_sha256"]) == 64 and manifest["data"]["images"] == 9 and "torch" in manifest["versions"]
@@ -226,7 +228,7 @@ def test_a_whole_model_tells_what_it_is(tiny_v1: Path, photos: Path, tmp_path: P
     path = tmp_path / "out" / "last.safetensors"
     content = path.read_bytes()
     with safe_open(path, "pt") as file:
-        told = file.metadata()
-    assert (told["modelspec.architecture"], told["modelspec.title"]) == ("stable-diffusion-v1", "Our “cat”")
-    assert told["modelspec.hash_sha256"] == f"0x{hashlib.sha256(content[8 + int.from_bytes(content[:8], 'little') :]).hexdigest()}"
-    assert (told["epoch"], told["global_step"]) == ("1", "1") and not [key for key in told if key.startswith("ss_")]
+        metadata = file.metadata()
+    assert (metadata["modelspec.architecture"], metadata["modelspec.title"]) == ("stable-diffusion-v1", "Our “cat”")
+    assert metadata["modelspec.hash_sha256"] == f"0x{hashlib.sha256(content[8 + int.from_bytes(content[:8], 'little') :]).hexdigest()}"
+    assert (metadata["epoch"], metadata["global_step"]) == ("1", "1") and not [key for key in metadata if key.startswith("ss_")]

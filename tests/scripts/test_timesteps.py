@@ -11,6 +11,7 @@ import torch
 import train_network
 import train_textual_inversion
 from library.training.step.task import DiffusionTask
+from tests.messages import message, refusal
 from tests.scripts.running import tensors_equal
 from tests.scripts.starting import dataset, start
 from tests.scripts.stopping import losses, stop_after
@@ -40,32 +41,32 @@ def common(tiny_v1: Path, photos: Path, tmp_path: Path) -> dict[str, object]:
 @pytest.fixture
 def drawn(monkeypatch: pytest.MonkeyPatch) -> Drawn:
     """(images, timesteps) of each batch that is trained."""
-    found: Drawn = []
+    draws: Drawn = []
     real = DiffusionTask.drawn_timesteps
 
     def note(self: DiffusionTask, batch: Any) -> torch.Tensor:
         timesteps = real(self, batch)
-        found.append((batch.paths, tuple(timesteps.tolist())))
+        draws.append((batch.paths, tuple(timesteps.tolist())))
         return timesteps
 
     monkeypatch.setattr(DiffusionTask, "drawn_timesteps", note)
-    return found
+    return draws
 
 
 @pytest.mark.parametrize("way", [LOGIT, TABLE], ids=["logit_normal", "table"])
 def test_a_run_in_parts_draws_and_ends_as_one_in_one_go(
     way: dict[str, object], common: dict[str, object], drawn: Drawn, tmp_path: Path
 ) -> None:
-    given = common | LORA | way | {"stratified_timesteps": True, "min_snr_gamma": 5}
+    chosen = common | LORA | way | {"stratified_timesteps": True, "min_snr_gamma": 5}
     with losses() as expected:
-        assert start(train_network.main, **given, output_dir=tmp_path / "whole") == 0
+        assert start(train_network.main, **chosen, output_dir=tmp_path / "whole") == 0
     whole = list(drawn)
     drawn.clear()
-    given |= {"output_dir": tmp_path / "parts", "save_state": True}
-    with losses() as found:
-        assert stop_after(2, train_network.main, **given) == 130
-        assert start(train_network.main, **given, resume=tmp_path / "parts" / "cat-step00000002-state") == 0
-    assert found == expected and drawn == whole
+    chosen |= {"output_dir": tmp_path / "parts", "save_state": True}
+    with losses() as losses_of_the_parts:
+        assert stop_after(2, train_network.main, **chosen) == 130
+        assert start(train_network.main, **chosen, resume=tmp_path / "parts" / "cat-step00000002-state") == 0
+    assert losses_of_the_parts == expected and drawn == whole
     assert tensors_equal(tmp_path / "whole" / "cat.safetensors", tmp_path / "parts" / "cat.safetensors")
 
 
@@ -87,30 +88,30 @@ def test_a_table_trains_what_it_weighs(common: dict[str, object], drawn: Drawn, 
 
 
 def test_named_as_it_is_without_it_nothing_changes(common: dict[str, object], drawn: Drawn, tmp_path: Path) -> None:
-    given = common | {"token_string": "zorb", "init_word": "cat", "use_object_template": True, "save_model_as": "safetensors"}
-    assert start(train_textual_inversion.main, **given, output_dir=tmp_path / "plain") == 0
+    chosen = common | {"token_string": "zorb", "init_word": "cat", "use_object_template": True, "save_model_as": "safetensors"}
+    assert start(train_textual_inversion.main, **chosen, output_dir=tmp_path / "plain") == 0
     plain = list(drawn)
     drawn.clear()
-    assert start(train_textual_inversion.main, **given, timestep_sampling="uniform", output_dir=tmp_path / "named") == 0
+    assert start(train_textual_inversion.main, **chosen, timestep_sampling="uniform", output_dir=tmp_path / "named") == 0
     assert drawn == plain and tensors_equal(tmp_path / "plain" / "cat.safetensors", tmp_path / "named" / "cat.safetensors")
 
 
 @pytest.mark.parametrize(
-    ("options", "said"),
+    ("options", "asked"),
     [
-        ({"timestep_bias": ["mean=1"]}, "--timestep_bias: is for --timestep_sampling logit_normal or table"),
-        ({"timestep_sampling": "table"}, "--timestep_sampling: --timestep_sampling table needs timestep:weight"),
-        (TABLE | {"max_timestep": 400}, "--timestep_bias: all trained timesteps have the weight 0"),
-        ({"timestep_sampling": "beta"}, "--timestep_sampling: expected one of uniform, logit_normal, table"),
+        ({"timestep_bias": ["mean=1"]}, ("OPT-009", "--timestep_bias:", "--timestep_sampling logit_normal or table")),
+        ({"timestep_sampling": "table"}, ("OPT-009", "--timestep_sampling table", "timestep:weight")),
+        (TABLE | {"max_timestep": 400}, ("OPT-006", "--timestep_bias:", "weight 0")),
+        ({"timestep_sampling": "beta"}, ("OPT-006", "--timestep_sampling:", "uniform, logit_normal, table", "'beta'")),
     ],
 )
 def test_what_cannot_be_is_refused_in_a_line(
-    options: dict[str, object], said: str, common: dict[str, object], tmp_path: Path, capsys
+    options: dict[str, object], asked: tuple[str, ...], common: dict[str, object], tmp_path: Path, capsys
 ) -> None:
     assert start(train_network.main, **common | LORA | options, output_dir=tmp_path / "out") == 2
-    assert said in capsys.readouterr().err
+    refusal(capsys.readouterr().err, *asked)
 
 
 def test_a_word_of_other_models_is_told_and_means_nothing(common: dict[str, object], tmp_path: Path, capsys) -> None:
     start(train_network.main, **common | LORA, timestep_sampling="sigmoid", dry_run=True, output_dir=tmp_path / "out")
-    assert "sigmoid is for other models, so uniform is used" in "".join(capsys.readouterr())
+    message("".join(capsys.readouterr()), "sigmoid", "uniform is used")

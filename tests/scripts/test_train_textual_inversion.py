@@ -13,6 +13,7 @@ import train_textual_inversion
 import train_textual_inversion_XTI
 from library.model.load import load
 from library.model.new_words import NewWord, add_word, cross_attentions
+from tests.messages import message
 from tests.oracles import our_image, pipeline_image, pipeline_of
 from tests.scripts.starting import dataset, start
 from tests.small_models import write_diffusers
@@ -49,9 +50,11 @@ def test_not_one_weight_of_the_model_changes_and_the_optimizer_holds_the_new_vec
 ) -> None:
     from library.training import assemble, model_setup
 
-    models, made = [], []
+    models, optimizers = [], []
     monkeypatch.setattr(model_setup, "load", lambda *args, real=model_setup.load, **more: models.append(real(*args, **more)) or models[-1])
-    monkeypatch.setattr(assemble, "make_optimizer", lambda *args, real=assemble.make_optimizer: made.append(real(*args)) or made[-1])
+    monkeypatch.setattr(
+        assemble, "make_optimizer", lambda *args, real=assemble.make_optimizer: optimizers.append(real(*args)) or optimizers[-1]
+    )
     assert train(kind, tiny_v1, config, tmp_path, num_vectors_per_token=3, init_word="cat", save_model_as="safetensors") == 0
     before = load(tiny_v1)
     layers = len(cross_attentions(before.unet)) if kind == "xti" else 1
@@ -65,9 +68,9 @@ def test_not_one_weight_of_the_model_changes_and_the_optimizer_holds_the_new_vec
         for name, tensor in getattr(before, part).state_dict().items():
             assert tensor.equal(after.pop(f"{part}.{name}")), name
     assert not after
-    state = made[-1].optimizer.state
+    state = optimizers[-1].optimizer.state
     held = sum(tensor.numel() for values in state.values() for tensor in values.values() if isinstance(tensor, torch.Tensor))
-    assert list(state) == made[-1].optimizer.param_groups[0]["params"] and held <= 2 * vectors.numel() + 1
+    assert list(state) == optimizers[-1].optimizer.param_groups[0]["params"] and held <= 2 * vectors.numel() + 1
     start_of_all = before.text_encoder.embeddings.token_embedding.weight[2368]
     assert vectors.shape == (layers, 3, 64) and not any(row.equal(start_of_all) for row in vectors.flatten(0, 1))
     saved = load_file(tmp_path / "last.safetensors")
@@ -107,7 +110,7 @@ def test_samples_during_training_show_the_word(kind: str, tiny_v1: Path, config:
 def test_a_word_that_stands_in_no_caption_is_warned_of(tiny_v1: Path, config: Path, tmp_path: Path, capsys) -> None:
     assert train("plain", tiny_v1, config, tmp_path / "out", token_string="<other>", dry_run=True) == 0
     said = capsys.readouterr().out
-    assert "--token_string <other>: is in none of the 9 captions and class_tokens, so it learns nothing" in said
+    message(said, "--token_string <other>", "9 captions", "class_tokens")
     assert "--use_object_template" in said
 
 

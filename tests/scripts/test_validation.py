@@ -1,4 +1,4 @@
-"""Validation as a user has it: measured beside the training without touching it, the best kept, the run ended when it helps no more."""
+"""Validation as a user has it: measured during the training without touching it, the best kept, the run ended when it helps no more."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import train_textual_inversion
 from examples.quickstart import MODEL
 from examples.subject import write_subject
 from library.training.validation.measure import Validation
+from tests.messages import message, refusal
 from tests.scripts.running import tensors_equal
 from tests.scripts.starting import dataset, start
 from tests.scripts.test_resume import names, stop_after
@@ -61,7 +62,7 @@ def scripted(monkeypatch: pytest.MonkeyPatch, *figures: float) -> list[float]:
 
 
 def test_validation_and_averages_leave_the_training_as_it_was(lora, monkeypatch) -> None:
-    """Bit for bit, with dropout, from images that are read anew; and one model gives one figure, however often it is asked."""
+    """Bit for bit, with dropout, from images that are read again; and one model gives one figure, however often it is asked."""
     figures = []
 
     def twice(self, accelerator, task):
@@ -84,7 +85,7 @@ def test_early_stop_and_the_best_file_go_on_across_a_resume(lora, monkeypatch, c
     common: dict[str, object] = {"validate_every_n_steps": 1, "early_stop_patience": 3, "ema_decay": 0.9}
     scripted(monkeypatch, *curve)
     whole = lora("whole", **common, save_every_n_steps=1)
-    assert "--early_stop_patience 3: training ends here; 3 validations in a row" in capsys.readouterr().err
+    message(capsys.readouterr().err, "--early_stop_patience 3", "training ends here", "3 validations")
     steps = [f"cat{ema}-step{step:08d}.safetensors" for ema in ("", "-ema") for step in range(1, 6)]
     ends = [f"cat{ema}{best}.safetensors" for ema in ("", "-ema") for best in ("", "-best")]
     assert names(whole) == sorted([*steps, *ends])
@@ -98,11 +99,11 @@ def test_early_stop_and_the_best_file_go_on_across_a_resume(lora, monkeypatch, c
     assert start(train_network.main, **options, resume=tmp_path / "parts" / "cat-step00000004-state") == 0
     for name in ends:
         assert tensors_equal(whole / name, tmp_path / "parts" / name), name
-    kept = json.loads((tmp_path / "parts" / "cat-state" / "state.json").read_text(encoding="utf-8"))["state"]["validated"]
-    assert (kept["best"], kept["best_step"], kept["worse"], kept["last_step"]) == (3.0, 2, 3, 5)
+    validated = json.loads((tmp_path / "parts" / "cat-state" / "state.json").read_text(encoding="utf-8"))["state"]["validated"]
+    assert (validated["best"], validated["best_step"], validated["worse"], validated["last_step"]) == (3.0, 2, 3, 5)
     capsys.readouterr()
     assert start(train_network.main, **options, resume=tmp_path / "parts" / "cat-state") == 2
-    assert "which ended this run early; raise --early_stop_patience (now 3)" in capsys.readouterr().err
+    refusal(capsys.readouterr().err, "STATE-007", "--early_stop_patience (now 3)")
 
 
 def test_an_epochs_end_that_was_validated_already_is_not_validated_again(lora, monkeypatch) -> None:
@@ -126,27 +127,28 @@ def test_every_script_validates(script, tiny_v1: Path, photos: Path, tmp_path: P
     own = {"token_string": "zorb", "use_object_template": True} if script == "train_textual_inversion" else {"no_token_padding": True}
     main = {"train_db": train_db, "train_textual_inversion": train_textual_inversion}[script].main
     assert start(main, **common, **own) == 0
-    told = capsys.readouterr().err
-    assert "validation: 2 images, not trained on" in told
-    assert "validation before the first update: loss " in told and "validation after update 1: loss " in told
+    output = capsys.readouterr().err
+    message(output, "validation: 2 images")
+    message(output, "validation before the first update: loss")
+    message(output, "validation after update 1: loss")
 
 
 def test_options_of_validation_without_images_for_it_are_refused(lora, tmp_path: Path, photos: Path, capsys) -> None:
     config = dataset(tmp_path / "none.toml", photos)
     assert start(train_network.main, **lora.options("out", dataset_config=config, early_stop_patience=2)) == 2
-    assert "--early_stop_patience: no images to validate with; add --validation_split 0.1" in capsys.readouterr().err
+    refusal(capsys.readouterr().err, "DATA-014", "--early_stop_patience", "--validation_split 0.1")
 
 
 @pytest.mark.slow
 def test_on_an_overfitting_set_the_loss_falls_and_rises_and_the_run_ends_at_the_turn(tmp_path: Path, monkeypatch) -> None:
-    """The shipped small model learns two pictures of a teal star by heart; three others tell when that no longer teaches it the star."""
+    """The shipped small model learns two images of a teal star by heart; three others show when that no longer teaches it the star."""
     write_subject(tmp_path / "star")
     text = "class_tokens = 'zxc star'\nvalidation_split = 0.75\n"
     curves: dict[str, list[float]] = {}
 
     def train(name: str, **changes: object) -> Path:
         curve = curves.setdefault(name, [])
-        monkeypatch.setattr(Validation, "measure", lambda *given: curve.append(REAL(*given)) or curve[-1])
+        monkeypatch.setattr(Validation, "measure", lambda *arguments: curve.append(REAL(*arguments)) or curve[-1])
         options: dict[str, object] = {
             "pretrained_model_name_or_path": ROOT / MODEL,
             "dataset_config": dataset(tmp_path / "data.toml", tmp_path / "star", batch_size=3, subset=text),

@@ -1,4 +1,4 @@
-"""Runs with several words, alone and beside a network, that are stopped twice at random and resumed end as those in one go, bit for bit:
+"""Runs with several words, alone and with a network, that are stopped twice at random and resumed end as uninterrupted ones, bit for bit:
 files, states, and what the optimizer remembers."""
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import torch
 
 import train_network
 import train_textual_inversion
+from tests.messages import refusal
 from tests.scripts.running import tensors_equal
 from tests.scripts.starting import start
 from tests.scripts.stopping import losses, stop_after
@@ -76,7 +77,7 @@ def test_stopped_twice_and_resumed_ends_as_one_in_one_go(run: str, attempt: int,
     if run == "prodigy":
         pytest.importorskip("prodigyopt")
     main, own = RUNS[run]
-    made: dict[str, object] = {
+    run_options: dict[str, object] = {
         "pretrained_model_name_or_path": tiny_v1,
         "dataset_config": config(tmp_path / "data.toml", photos),
         "output_name": "cat",
@@ -92,15 +93,15 @@ def test_stopped_twice_and_resumed_ends_as_one_in_one_go(run: str, attempt: int,
     }
     whole, parts = tmp_path / "whole", tmp_path / "parts"
     with losses() as expected:
-        assert start(main, **made, output_dir=whole) == 0
+        assert start(main, **run_options, output_dir=whole) == 0
     steps = sorted(random.Random(f"{run} {attempt}").sample(range(1, UPDATES), 2))
-    made["output_dir"] = parts
-    with losses() as found:
+    run_options["output_dir"] = parts
+    with losses() as losses_of_the_parts:
         for step in steps:
-            assert stop_after(step, main, **made) == 130
-            made["resume"] = parts / f"cat-step{step:08d}-state"
-        assert start(main, **made) == 0
-    assert found == expected
+            assert stop_after(step, main, **run_options) == 130
+            run_options["resume"] = parts / f"cat-step{step:08d}-state"
+        assert start(main, **run_options) == 0
+    assert losses_of_the_parts == expected
     files = sorted(path.relative_to(whole) for path in whole.rglob("*.safetensors"))
     assert len(files) >= 3
     for path in files:
@@ -110,8 +111,8 @@ def test_stopped_twice_and_resumed_ends_as_one_in_one_go(run: str, attempt: int,
 
 
 def test_other_words_are_no_continuation(tiny_v1: Path, photos: Path, tmp_path: Path, capsys) -> None:
-    """The vectors of all words lie in one table: in another order they would be those of one another."""
-    made: dict[str, object] = {
+    """The vectors of all words are in one table: in another order they would be those of one another."""
+    run_options: dict[str, object] = {
         "pretrained_model_name_or_path": tiny_v1,
         "dataset_config": config(tmp_path / "data.toml", photos),
         "output_dir": tmp_path,
@@ -122,9 +123,9 @@ def test_other_words_are_no_continuation(tiny_v1: Path, photos: Path, tmp_path: 
         **WORDS,
         "num_vectors_per_token": 1,
     }
-    assert start(train_textual_inversion.main, **made) == 0
-    made |= {"resume": tmp_path / "cat-state", "max_train_steps": 2}
+    assert start(train_textual_inversion.main, **run_options) == 0
+    run_options |= {"resume": tmp_path / "cat-state", "max_train_steps": 2}
     capsys.readouterr()
-    other = {**made, "token_string": list(reversed(WORDS["token_string"]))}
+    other = {**run_options, "token_string": list(reversed(WORDS["token_string"]))}
     assert start(train_textual_inversion.main, **other) == 2
-    assert "--token_string was <zorb> zorb-two, is zorb-two <zorb> now" in capsys.readouterr().err
+    refusal(capsys.readouterr().err, "STATE-005", "--token_string", "<zorb> zorb-two", "zorb-two <zorb>")

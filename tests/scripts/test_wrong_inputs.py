@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 
 from library.console import EXIT_FAULT, run_script
+from tests.messages import refusal
 
 ROOT = Path(__file__).parents[2]
 MOST_LINES = 3
@@ -36,10 +37,10 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def work(tmp_path: Path, model: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A working folder that holds what a good command names; the cases break one thing each."""
+    """A working folder with what a good command names; the cases break one thing each."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    monkeypatch.setenv("ACCELERATE_USE_CPU", "1")  # the same faults on a machine with a GPU
+    monkeypatch.setenv("ACCELERATE_USE_CPU", "1")  # the same errors on a machine with a GPU
     Path("model.safetensors").hardlink_to(model)
     images = Path("images") / "2_shs dog"
     images.mkdir(parents=True)
@@ -49,7 +50,7 @@ def work(tmp_path: Path, model: Path, monkeypatch: pytest.MonkeyPatch) -> Iterat
     Path("prompts.txt").write_text("a dog\n", encoding="utf-8")
     yield tmp_path
     state = sys.modules.get("accelerate.state")
-    if state is not None:  # its settings are those of a process, of which a user's run has one
+    if state is not None:  # its settings are those of a process, and a user's run is one process
         state.AcceleratorState._reset_state(reset_partial_state=True)
 
 
@@ -60,10 +61,10 @@ def tree(folder: Path) -> dict[str, tuple[int, int]]:
 
 @dataclass(frozen=True)
 class Case:
-    """One wrong input: what is broken in the working folder, the command line, and words that the told lines must hold."""
+    """One wrong input: its code and what one line about it names, the command line, and what is broken in the working folder."""
 
     name: str
-    words: tuple[str, ...]
+    asked: tuple[object, ...]
     argv: tuple[str, ...] = ()
     data: tuple[str, ...] = ("--dataset_config", "data.toml")
     spoil: Callable[[], object] = lambda: None
@@ -114,79 +115,108 @@ def half_a_model() -> None:
 
 IMAGES = "images/2_shs dog"
 CASES = (
-    Case("a mistyped flag", ("--lerning_rate", "did you mean --learning_rate?"), ("--lerning_rate", "1e-4")),
+    Case("a mistyped flag", ("OPT-001", "--lerning_rate", "--learning_rate?"), ("--lerning_rate", "1e-4")),
     Case(
         "a mistyped key in --config_file",
-        ("c.toml, key [training] lerning_rate", "did you mean learning_rate?"),
+        ("CFG-006", "c.toml, key [training] lerning_rate", "learning_rate?"),
         ("--config_file", "c"),
         spoil=write("c.toml", "[training]\nlerning_rate = 1e-4\n"),
     ),
     Case(
         "a value of the wrong type in --config_file",
-        ("c.toml, key max_train_steps", "a whole number", "'many'"),
+        ("CFG-008", "c.toml, key max_train_steps", "whole number", "'many'"),
         ("--config_file", "c"),
         spoil=write("c.toml", "max_train_steps = 'many'\n"),
     ),
-    Case("a --config_file that does not exist", ("--config_file", "no such file"), ("--config_file", "nope.toml")),
-    Case("nothing at all about the images", ("--dataset_config or --train_data_dir is missing",), data=()),
-    Case("no model named", ("--pretrained_model_name_or_path is missing",), names=NAMES[2:]),
-    Case("a mistyped model path", ("modle.safetensors", "did you mean model.safetensors?"), names=other_model("modle.safetensors")),
-    Case("a dataset config that is not there", ("--dataset_config", "did you mean data.toml?"), data=("--dataset_config", "dat.toml")),
-    Case("a mistyped image folder", ("--train_data_dir", "did you mean images?"), data=old_form("imges")),
-    Case("the image folder instead of its parent", ("--train_data_dir", "images", "folder above"), data=old_form(IMAGES)),
-    Case("an empty folder", ("--train_data_dir", "has no folder named"), data=old_form("empty"), spoil=lambda: Path("empty").mkdir()),
+    Case("a --config_file that does not exist", ("PATH-001", "--config_file nope.toml"), ("--config_file", "nope.toml")),
+    Case("nothing at all about the images", ("OPT-007", "--dataset_config or --train_data_dir"), data=()),
+    Case("no model named", ("OPT-007", "--pretrained_model_name_or_path"), names=NAMES[2:]),
+    Case("a mistyped model path", ("MODEL-001", "modle.safetensors", "model.safetensors?"), names=other_model("modle.safetensors")),
+    Case(
+        "a dataset config that is not there",
+        ("PATH-001", "--dataset_config: dat.toml", "data.toml?"),
+        data=("--dataset_config", "dat.toml"),
+    ),
+    Case("a mistyped image folder", ("PATH-001", "--train_data_dir: imges", "images?"), data=old_form("imges")),
+    Case(
+        "the image folder instead of its parent",
+        ("DATA-003", "--train_data_dir", "folder above it: --train_data_dir 'images'"),
+        data=old_form(IMAGES),
+    ),
+    Case(
+        "an empty folder",
+        ("DATA-003", "--train_data_dir: 'empty'", "10_shs dog"),
+        data=old_form("empty"),
+        spoil=lambda: Path("empty").mkdir(),
+    ),
     Case(
         "a folder without repeats in its name",
-        ("--train_data_dir", "rename"),
+        ("DATA-003", "--train_data_dir", "'dog' to '10_dog'"),
         data=old_form("images"),
         spoil=lambda: Path(IMAGES).rename("images/dog"),
     ),
-    Case("a missing image_dir in the config", ("data.toml", "image_dir"), spoil=edit("images/2_shs dog", "images/2_shs dgo")),
-    Case("a mistyped key in the config", ("data.toml", "clas_tokens", "class_tokens"), spoil=edit("class_tokens", "clas_tokens")),
-    Case("a wrong type in the config", ("data.toml", "resolution"), spoil=edit("resolution = 64", "resolution = 'large'")),
-    Case("a config that is not TOML", ("data.toml", "line"), spoil=edit("[[datasets]]", "[[datasets]")),
-    Case("a resolution that cannot be divided", ("resolution", "divisible by 8", "64"), spoil=edit("resolution = 64", "resolution = 66")),
-    Case("captions with another ending", (".caption", ".txt", "caption_extension"), spoil=captions_as_txt),
-    Case("a broken image", ("1.png", "remove or replace it"), spoil=write(f"{IMAGES}/1.png", b"\x89PNG\r\n\x1a\nbroken")),
-    Case("a caption in another encoding", ("0.caption", "UTF-8"), spoil=write(f"{IMAGES}/0.caption", "犬".encode("shift_jis"))),
-    Case("weights that contradict --v2", ("--v2", "model.safetensors", "remove"), ("--v2",)),
-    Case("a LoRA in place of the model", ("lora.safetensors", "is a LoRA file"), names=other_model("lora.safetensors"), spoil=lora_file),
+    Case(
+        "a missing image_dir in the config",
+        ("PATH-001", "data.toml", "image_dir", "2_shs dog'?"),
+        spoil=edit("images/2_shs dog", "images/2_shs dgo"),
+    ),
+    Case(
+        "a mistyped key in the config", ("CFG-006", "data.toml", "clas_tokens", "class_tokens?"), spoil=edit("class_tokens", "clas_tokens")
+    ),
+    Case(
+        "a wrong type in the config", ("CFG-008", "data.toml", "resolution", "large"), spoil=edit("resolution = 64", "resolution = 'large'")
+    ),
+    Case("a config that is not TOML", ("CFG-002", "data.toml, line 2"), spoil=edit("[[datasets]]", "[[datasets]")),
+    Case("a resolution that cannot be divided", ("OPT-017", "66×66", "by 8", "64×64"), spoil=edit("resolution = 64", "resolution = 66")),
+    Case("captions with another ending", ("DATA-005", ".caption", 'caption_extension = ".txt"'), spoil=captions_as_txt),
+    Case("a broken image", ("DATA-001", "1.png", "remove or replace it"), spoil=write(f"{IMAGES}/1.png", b"\x89PNG\r\n\x1a\nbroken")),
+    Case("a caption in another encoding", ("DATA-004", "0.caption", "UTF-8"), spoil=write(f"{IMAGES}/0.caption", "犬".encode("shift_jis"))),
+    Case("weights that contradict --v2", ("MODEL-007", "--v2", "model.safetensors", "remove"), ("--v2",)),
+    Case("a LoRA in place of the model", ("MODEL-017", "lora.safetensors", "LoRA"), names=other_model("lora.safetensors"), spoil=lora_file),
     Case(
         "a text file in place of the model",
-        ("fake.safetensors",),
+        ("FILE-005", "fake.safetensors"),
         names=other_model("fake.safetensors"),
         spoil=write("fake.safetensors", "hello"),
     ),
-    Case("half a model", ("half.safetensors",), names=other_model("half.safetensors"), spoil=half_a_model),
-    Case("options that contradict", ("--network_train_unet_only",), ("--network_train_unet_only", "--network_train_text_encoder_only")),
-    Case("caching with changing colours", ("color_aug", "cache_latents"), ("--cache_latents", "--color_aug")),
+    Case("half a model", ("FILE-005", "half.safetensors", "truncated"), names=other_model("half.safetensors"), spoil=half_a_model),
+    Case(
+        "options that contradict",
+        ("OPT-012", "--network_train_unet_only"),
+        ("--network_train_unet_only", "--network_train_text_encoder_only"),
+    ),
+    Case("caching with changing colours", ("DATA-018", "--color_aug", "--cache_latents"), ("--cache_latents", "--color_aug")),
     Case(
         "the same said in the config",
-        ("color_aug", "cached"),
+        ("DATA-018", "color_aug", "--cache_latents"),
         ("--cache_latents",),
         spoil=edit("class_tokens", "color_aug = true\nclass_tokens"),
     ),
-    Case("an output folder that is a file", ("--output_dir", "prompts.txt is a file"), ("--output_dir", "prompts.txt")),
-    Case("samples without prompts", ("--sample_every_n_steps", "--sample_prompts"), ("--sample_every_n_steps", "1")),
-    Case("a mistyped prompts file", ("did you mean prompts.txt?",), ("--sample_every_n_steps", "1", "--sample_prompts", "prompt.txt")),
-    Case("an unknown sampler", ("--sample_sampler", "did you mean euler_a?"), ("--sample_sampler", "euler-a")),
-    Case("a batch size of nothing", ("--train_batch_size", "from 1 to"), ("--train_batch_size", "0")),
-    Case("a class of one's own beside a config", ("--dataset_config", "--dataset_class"), ("--dataset_class", "my.Data")),
-    Case("an unknown network module", ("--network_module", "networks.lroa"), ("--network_module", "networks.lroa")),
-    Case("network arguments that are none", ("--network_args", "key=value"), ("--network_args", "conv_dim")),
-    Case("an unknown optimizer", ("--optimizer_type", "Adamm"), ("--optimizer_type", "Adamm")),
-    Case("an unknown scheduler", ("--lr_scheduler", "cosinee"), ("--lr_scheduler", "cosinee")),
-    Case("a network file that is not there", ("--network_weights", "no such file"), ("--network_weights", "old.safetensors")),
-    Case("fp16 on the CPU", ("--mixed_precision", "fp16"), ("--mixed_precision", "fp16")),
+    Case("an output folder that is a file", ("PATH-003", "--output_dir: prompts.txt"), ("--output_dir", "prompts.txt")),
+    Case("samples without prompts", ("OPT-009", "--sample_every_n_steps", "--sample_prompts"), ("--sample_every_n_steps", "1")),
+    Case(
+        "a mistyped prompts file",
+        ("PATH-001", "--sample_prompts: prompt.txt", "prompts.txt?"),
+        ("--sample_every_n_steps", "1", "--sample_prompts", "prompt.txt"),
+    ),
+    Case("an unknown sampler", ("OPT-006", "--sample_sampler", "euler_a?"), ("--sample_sampler", "euler-a")),
+    Case("a batch size of nothing", ("OPT-006", "--train_batch_size", 1, "not 0"), ("--train_batch_size", "0")),
+    Case("a class of one's own beside a config", ("OPT-008", "--dataset_config", "--dataset_class"), ("--dataset_class", "my.Data")),
+    Case("an unknown network module", ("LORA-010", "--network_module", "networks.lroa"), ("--network_module", "networks.lroa")),
+    Case("network arguments that are none", ("OPT-010", "--network_args", "key=value", "'conv_dim'"), ("--network_args", "conv_dim")),
+    Case("an unknown optimizer", ("OPT-013", "--optimizer_type", "Adamm"), ("--optimizer_type", "Adamm")),
+    Case("an unknown scheduler", ("OPT-014", "--lr_scheduler", "cosinee"), ("--lr_scheduler", "cosinee")),
+    Case("a network file that is not there", ("PATH-001", "--network_weights: old.safetensors"), ("--network_weights", "old.safetensors")),
+    Case("fp16 on the CPU", ("OPT-018", "--mixed_precision", "fp16"), ("--mixed_precision", "fp16")),
     Case(
         "metadata that names no image there is",
-        ("meta.json",),
+        ("DATA-006", "meta.json", "'nope'", "--train_data_dir"),
         data=("--train_data_dir", IMAGES, "--in_json", "meta.json", "--resolution", "64"),
         spoil=write("meta.json", json.dumps({"nope": {"caption": "a dog"}})),
     ),
     Case(
         "metadata that is not JSON",
-        ("meta.json", "line 1"),
+        ("CFG-002", "meta.json, line 1"),
         data=("--train_data_dir", IMAGES, "--in_json", "meta.json", "--resolution", "64"),
         spoil=write("meta.json", "{'a': 1}"),
     ),
@@ -200,22 +230,21 @@ def test_a_wrong_input_is_told_in_a_clear_line_and_nothing_is_written(case: Case
     case.spoil()
     before = tree(work)
     code = run_script(train_network.main, [*case.names, *SHORT, *case.data, *case.argv])
-    told = capsys.readouterr().err
-    check_told(told, case.words)
+    check_errors(capsys.readouterr().err, case.asked)
     assert code == EXIT_FAULT
     assert tree(work) == before
 
 
-def check_told(told: str, words: tuple[str, ...]) -> None:
-    """A few lines that begin with `error:` and hold the words; warnings may stand before them, nothing after."""
-    lines = told.splitlines()
+def check_errors(output: str, asked: tuple[object, ...]) -> None:
+    """A few lines that begin with `error:`, one of them with the code and the names; only warnings may precede them."""
+    lines = output.splitlines()
     errors = [line for line in lines if line.startswith("error: ")]
-    assert 1 <= len(errors) <= MOST_LINES, told
-    assert lines[-len(errors) :] == errors, told
-    assert "Traceback" not in told
-    missing = [word for word in words if word not in "\n".join(errors)]
-    assert not missing, (missing, told)
-    assert all(len(line) < 600 for line in errors), told
+    assert 1 <= len(errors) <= MOST_LINES, output
+    assert lines[-len(errors) :] == errors, output
+    assert "Traceback" not in output
+    code, *names = asked
+    refusal(errors, str(code), *names)
+    assert all(len(line) < 600 for line in errors), output
 
 
 @pytest.mark.parametrize("name", ["a mistyped flag", "a mistyped key in --config_file", "a mistyped image folder"])
@@ -236,7 +265,7 @@ def test_wrong_inputs_are_told_by_the_script_itself_without_importing_torch(name
     begun = time.perf_counter()
     done = subprocess.run([sys.executable, "-c", code], cwd=work, capture_output=True, text=True, encoding="utf-8", timeout=300)
     print(f"{name}: {time.perf_counter() - begun:.2f} s")
-    check_told(done.stderr, case.words)
+    check_errors(done.stderr, case.asked)
     assert done.stdout.splitlines()[-1] == f"exit {EXIT_FAULT} []"
     assert tree(work) == before
 
@@ -246,7 +275,7 @@ def test_the_script_started_as_users_do_ends_with_the_exit_code_of_a_fault(work:
         [sys.executable, str(ROOT / "train_network.py"), "--sed", "1"], cwd=work, capture_output=True, text=True, timeout=300
     )
     assert done.returncode == EXIT_FAULT
-    check_told(done.stderr, ("--sed: unknown option; did you mean --seed?",))
+    check_errors(done.stderr, ("OPT-001", "--sed", "--seed?"))
 
 
 def test_help_is_answered_by_the_script_itself(work: Path) -> None:

@@ -1,4 +1,4 @@
-"""What the tools do with new words inside a network's file: they go along, lie beside a model, and can be written in prompts."""
+"""What the tools do with new words inside a network's file: they are copied, saved next to a model, and can be written in prompts."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from safetensors.torch import load_file, save_file
 
 import gen_img
 from networks import check_lora_weights, extract_lora_from_dylora, merge_lora, resize_lora, svd_merge_lora
+from tests.messages import message, refusal
 from tests.scripts.running import run_in_process
 from tests.small_models import write_strong_lora
 
@@ -43,13 +44,13 @@ def words_of(path: Path) -> dict[str, torch.Tensor]:
 )
 def test_words_go_along_into_the_new_file(main, argv: tuple[str, ...], lora: Path, tmp_path: Path, heard) -> None:
     one = bundled(lora, tmp_path / "one.safetensors", {"<cup>": torch.randn(2, 64), "my-hat": torch.randn(1, 64).half()})
-    made = tmp_path / "made.safetensors"
-    assert run_in_process(main, *(one if word == "ONE" else word for word in argv), "--save_to", made) == 0
-    kept, before = words_of(made), words_of(one)
-    assert kept.keys() == before.keys() and len(kept) == 2
-    assert all(kept[name].equal(tensor) and kept[name].dtype == tensor.dtype for name, tensor in before.items())
-    assert "words kept as they are: <cup>, my-hat" in heard.text
-    assert len(load_file(made)) == len(load_file(one))
+    new = tmp_path / "made.safetensors"
+    assert run_in_process(main, *(one if word == "ONE" else word for word in argv), "--save_to", new) == 0
+    after, before = words_of(new), words_of(one)
+    assert after.keys() == before.keys() and len(after) == 2
+    assert all(after[name].equal(tensor) and after[name].dtype == tensor.dtype for name, tensor in before.items())
+    message(heard.lines, "words", "<cup>, my-hat")
+    assert len(load_file(new)) == len(load_file(one))
 
 
 def test_words_of_a_dylora_go_along(lora: Path, tmp_path: Path) -> None:
@@ -62,11 +63,12 @@ def test_of_two_files_with_one_word_the_first_counts_and_that_is_told(lora: Path
     first = bundled(lora, tmp_path / "first.safetensors", {"cup-x": torch.zeros(1, 64), "same-x": torch.ones(1, 64)})
     more = {"Cup-x": torch.ones(1, 64), "hat-x": torch.ones(1, 64), "same-x": torch.ones(1, 64)}
     second = bundled(lora, tmp_path / "second.safetensors", more)
-    made = tmp_path / "made.safetensors"
-    assert run_in_process(merge_lora.main, "--models", first, second, "--concat", "--save_to", made) == 0
-    assert words_of(made).keys() == {KEY.format(word) for word in ("cup-x", "same-x", "hat-x")}
-    assert not words_of(made)[KEY.format("cup-x")].any()
-    assert f"{second}: its word Cup-x is left out" in heard.text and "its word same-x" not in heard.text
+    new = tmp_path / "made.safetensors"
+    assert run_in_process(merge_lora.main, "--models", first, second, "--concat", "--save_to", new) == 0
+    assert words_of(new).keys() == {KEY.format(word) for word in ("cup-x", "same-x", "hat-x")}
+    assert not words_of(new)[KEY.format("cup-x")].any()
+    message(heard.lines, second, "word Cup-x")
+    assert "word same-x" not in heard.text
 
 
 def test_words_lie_beside_a_model_that_a_network_is_merged_into(lora: Path, tiny_v1: Path, tmp_path: Path, heard) -> None:
@@ -77,14 +79,16 @@ def test_words_lie_beside_a_model_that_a_network_is_merged_into(lora: Path, tiny
         assert opened.get_tensor("emb_params").equal(vectors) and opened.metadata()["ss_token_string"] == "<cup>"
     assert not any("bundle_emb" in name for name in load_file(tmp_path / "m.safetensors"))
     assert sorted(path.name for path in tmp_path.iterdir()) == ["m-cup.safetensors", "m.safetensors", "one.safetensors"]
-    assert "its word 'x/up' is left out" in heard.text and "because a model file cannot contain it" in heard.text
+    message(heard.lines, "one.safetensors", "'x/up'", "left out")
+    message(heard.lines, "m-cup.safetensors", "<cup>", "model file")
 
 
 def test_the_check_names_words_and_programs_that_refuse_them(lora: Path, tmp_path: Path, capsys) -> None:
     one = bundled(lora, tmp_path / "one.safetensors", {"<cup>": torch.randn(2, 64)})
     assert run_in_process(check_lora_weights.main, one) == 0
     said = capsys.readouterr().out
-    assert "new words in it: <cup>" in said and "no   Diffusers (load_lora_weights): refuses the words in it" in said
+    message(said, "new words", "<cup>")
+    message(said, "no   Diffusers (load_lora_weights)", "words")
     assert run_in_process(check_lora_weights.main, lora) == 0
     said = capsys.readouterr().out
     assert "new words" not in said and "yes  Diffusers (load_lora_weights)" in said
@@ -106,4 +110,4 @@ def test_the_word_in_a_network_file_draws_what_its_embedding_file_draws(lora: Pa
     assert drawn["inside"] == drawn["beside"] == drawn["twice"] != drawn["without"]
     save_file({"emb_params": vectors + 1}, tmp_path / "cup-x.safetensors")
     assert run_in_process(gen_img.main, *quick, tmp_path / "no", "--network_weights", one, *beside) == 2
-    assert "the word 'cup-x' in it is that of" in capsys.readouterr().err
+    refusal(capsys.readouterr().err, "MODEL-014", one, "'cup-x'")

@@ -15,6 +15,7 @@ from library.lora.files import group_by_module, read_weights
 from library.surgery.network_file import open_network
 from library.surgery.resize import ResizeSettings, resized
 from networks import merge_lora, resize_lora, svd_merge_lora
+from tests.messages import refusal
 from tests.scripts.running import run_in_process, tensors_equal
 from tests.surgery.conftest import deltas, relative
 
@@ -33,17 +34,17 @@ def ranks(path: Path) -> set[int]:
 
 
 def weighted(files, **ratios: float) -> dict[str, torch.Tensor]:
-    found: dict[str, torch.Tensor] = {}
+    sums: dict[str, torch.Tensor] = {}
     for name, ratio in ratios.items():
         for key, delta in deltas(files[name]).items():
-            found[key] = found.get(key, 0) + ratio * delta
-    return found
+            sums[key] = sums.get(key, 0) + ratio * delta
+    return sums
 
 
 def worst(path: Path, wanted: dict[str, torch.Tensor]) -> float:
-    found = deltas(path)
-    assert found.keys() == wanted.keys()
-    return max(relative(found[key], wanted[key]) for key in wanted)
+    actual = deltas(path)
+    assert actual.keys() == wanted.keys()
+    return max(relative(actual[key], wanted[key]) for key in wanted)
 
 
 def told_worst(text: str) -> float:
@@ -68,27 +69,27 @@ def test_loras_of_one_rank_are_averaged_as_the_well_known_suite_does(files, tmp_
     path = tmp_path / "mean.safetensors"
     assert run(merge_lora, "--models", files["a"], files["b"], "--ratios", 0.6, 0.4, "--save_to", path, "--save_precision", "fp16") == 0
     error = told_worst(capsys.readouterr().out)
-    a, b, found = (load_file(files["a"]), load_file(files["b"]), load_file(path))
-    for name in found:
+    a, b, actual = (load_file(files["a"]), load_file(files["b"]), load_file(path))
+    for name in actual:
         if not name.endswith("alpha"):  # alphas 2 and 1: the second's numbers count √(1/2)
             expected = (0.6 * a[name] + 0.4 * 0.5**0.5 * b[name]).half()
-            torch.testing.assert_close(found[name], expected, rtol=2e-3, atol=1e-6)
+            torch.testing.assert_close(actual[name], expected, rtol=2e-3, atol=1e-6)
         else:
-            assert float(found[name]) == 2.0 and found[name].dtype == torch.float32
+            assert float(actual[name]) == 2.0 and actual[name].dtype == torch.float32
     assert error == pytest.approx(worst(path, weighted(files, a=0.6, b=0.4)), rel=1e-2) and error > 0.3
     assert metadata(path)["ss_network_alpha"] == "2"
     assert run(merge_lora, "--models", files["a"], files["c"], "--save_to", path) == 2
-    assert "has ranks 4 and 8; add --concat" in capsys.readouterr().err
+    refusal(capsys.readouterr().err, "TOOL-005", "--models", "ranks 4 and 8", "--concat")
     single = tmp_path / "scaled.safetensors"
     assert run(merge_lora, "--models", files["c"], "--ratios", "-0.5", "--save_to", single) == 0
     assert worst(single, weighted(files, c=-0.5)) < 1e-6
 
 
 def test_a_negative_ratio_takes_away(files, tmp_path: Path) -> None:
-    """Averaging makes ratio² · ΔW of a LoRA beside which the other one counts nothing, with the sign of the ratio."""
-    made = tmp_path / "minus.safetensors"
-    assert run(merge_lora, "--models", files["a"], files["b"], "--ratios", -0.5, 0, "--save_to", made) == 0
-    assert worst(made, {key: -0.25 * delta for key, delta in deltas(files["a"]).items()}) < 1e-5
+    """Averaging makes ratio² · ΔW of a LoRA next to which the other one counts nothing, with the sign of the ratio."""
+    new = tmp_path / "minus.safetensors"
+    assert run(merge_lora, "--models", files["a"], files["b"], "--ratios", -0.5, 0, "--save_to", new) == 0
+    assert worst(new, {key: -0.25 * delta for key, delta in deltas(files["a"]).items()}) < 1e-5
 
 
 def test_a_precision_of_reading_rounds_the_sources(files, tmp_path: Path) -> None:
@@ -107,12 +108,12 @@ def test_svd_merging_gives_the_best_approximation_of_the_sum(files, tmp_path: Pa
     assert worst(full, wanted) < 1e-5
     capsys.readouterr()
     assert run(svd_merge_lora, *arguments, "--new_rank", 5, "--new_conv_rank", 2, "--save_to", cut, "--verbose") == 0
-    made, lines = deltas(cut), capsys.readouterr().out.splitlines()
+    actual, lines = deltas(cut), capsys.readouterr().out.splitlines()
     for key, delta in wanted.items():
         wide = delta.dim() == 4 and delta.shape[2:] != (1, 1)
         values = torch.linalg.svdvals(delta.flatten(1).double())
         left = float(values[2 if wide else 5 :].norm() / values.norm())
-        assert relative(made[key], delta) == pytest.approx(left, abs=2e-5), key
+        assert relative(actual[key], delta) == pytest.approx(left, abs=2e-5), key
         (line,) = [line for line in lines if f"  {key}" in line and "in total" not in line]
         assert float(line.split()[0]) == pytest.approx(left, rel=1e-2, abs=1e-5)
     assert run(svd_merge_lora, *arguments, "--save_to", cut, "--device", "warp9") == 2
@@ -144,17 +145,20 @@ def test_block_weights_multiply_the_ratio_of_each_module(files, tmp_path: Path, 
 
 
 @pytest.mark.parametrize(
-    ("lists", "said"),
+    ("lists", "asked"),
     [
-        (["[1,1]"], "--lbws: 1 lists for 2 --models"),
-        (["[1,1]", "[1,1]"], "has 2 numbers; give 17 (BASE IN01"),
-        (["1" + ",1" * 11] * 2, "12 and 20 are for SDXL"),
-        (["[1,x]", "[1]"], "expected numbers separated by commas"),
+        (["[1,1]"], ("TOOL-005", "--lbws", "1 lists", "2 --models")),
+        (["[1,1]", "[1,1]"], ("OPT-006", "--lbws", "2 numbers", "17 (BASE IN01")),
+        (["1" + ",1" * 11] * 2, ("OPT-006", "--lbws", "12 and 20", "SDXL")),
+        (["[1,x]", "[1]"], ("OPT-006", "--lbws", "[1,x]", "commas")),
     ],
 )
-def test_lists_of_block_weights_of_another_form_are_refused(files, tmp_path: Path, capsys, lists: list[str], said: str) -> None:
+def test_lists_of_block_weights_of_another_form_are_refused(
+    files, tmp_path: Path, capsys, lists: list[str], asked: tuple[str, ...]
+) -> None:
     arguments = ("--models", files["a"], files["c"], "--save_to", tmp_path / "x.safetensors", "--lbws", *lists)
-    assert run(svd_merge_lora, *arguments) == 2 and said in capsys.readouterr().err
+    assert run(svd_merge_lora, *arguments) == 2
+    refusal(capsys.readouterr().err, *asked)
 
 
 def test_the_iterations_of_an_approximate_svd_change_nothing_since_ours_is_exact(files, tmp_path: Path) -> None:
@@ -219,27 +223,27 @@ def test_dynamic_ranks_keep_what_they_promise(files, tmp_path: Path, capsys, met
     modules = group_by_module(read_weights(path), "x")
     for key, delta in deltas(files["c"]).items():
         values, rank = torch.linalg.svdvals(delta.flatten(1).double())[:8], modules[key].rank
-        kept = {
+        retained = {
             "sv_ratio": lambda n, values=values: float(values[0] / values[n - 1]) / parameter,
             "sv_cumulative": lambda n, values=values: parameter / float(values[:n].sum() / values.sum()),
             "sv_fro": lambda n, values=values: parameter / float(values[:n].norm() / values.norm()),
         }[method]
         if method == "sv_ratio":
-            assert kept(rank) < 1.001 or rank == 1
+            assert retained(rank) < 1.001 or rank == 1
         else:
-            assert rank == 6 or (kept(rank) <= 1.001 and (rank == 1 or kept(rank - 1) > 0.999))
+            assert rank == 6 or (retained(rank) <= 1.001 and (rank == 1 or retained(rank - 1) > 0.999))
         assert modules[key].down.dtype == torch.float16
     assert len({module.rank for module in modules.values()}) > 1 and not any(key.startswith("ss_") for key in metadata(path))
 
 
 def test_dynamic_options_that_do_not_go_together_are_told(files, tmp_path: Path, capsys) -> None:
-    for options, said in (
-        (("--dynamic_param", 0.5), "--dynamic_param: has no effect without --dynamic_method"),
-        (("--dynamic_method", "sv_fro"), "--dynamic_method sv_fro: needs --dynamic_param, such as 0.9"),
-        (("--dynamic_method", "sv_fro", "--dynamic_param", 2), "is a fraction for sv_fro; use 0 to 1"),
+    for options, asked in (
+        (("--dynamic_param", 0.5), ("OPT-009", "--dynamic_param:", "--dynamic_method")),
+        (("--dynamic_method", "sv_fro"), ("OPT-009", "--dynamic_method sv_fro:", "--dynamic_param")),
+        (("--dynamic_method", "sv_fro", "--dynamic_param", 2), ("OPT-006", "--dynamic_param", "sv_fro", "0 to 1")),
     ):
         assert run(resize_lora, "--model", files["a"], "--save_to", tmp_path / "x.safetensors", *options) == 2
-        assert said in capsys.readouterr().err
+        refusal(capsys.readouterr().err, *asked)
 
 
 def test_a_zero_module_survives_resizing(files, tmp_path: Path) -> None:
@@ -247,5 +251,9 @@ def test_a_zero_module_survives_resizing(files, tmp_path: Path) -> None:
     key = next(iter(weights)).split(".")[0]
     save_file({**weights, f"{key}.lora_up.weight": weights[f"{key}.lora_up.weight"] * 0}, tmp_path / "z.safetensors")
     network = open_network(tmp_path / "z.safetensors", "--model")
-    made = {module.key: module for module in resized(network, ResizeSettings(2, 2, None, 0.0, "cpu"))}
-    assert made[key].note() == "rank 4 → 2, all zero" and not made[key].module.up.any() and made[key].compared(made[key].module)[0] == 0
+    modules = {module.key: module for module in resized(network, ResizeSettings(2, 2, None, 0.0, "cpu"))}
+    assert (
+        modules[key].note() == "rank 4 → 2, all zero"
+        and not modules[key].module.up.any()
+        and modules[key].compared(modules[key].module)[0] == 0
+    )

@@ -1,4 +1,4 @@
-"""--device of the LoRA tools: matrices go there, are taken apart there and come back; one that cannot be used is told in a line."""
+"""--device of the LoRA tools: matrices go there, are decomposed there and return; one that cannot be used is one line."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import torch
 
 from library.surgery import device
 from networks import extract_lora_from_models, resize_lora, svd_merge_lora
+from tests.messages import refusal, refused
 from tests.scripts.running import run_in_process, tensors_equal
 from tests.surgery.far_device import NAME, far_device
 
@@ -38,9 +39,9 @@ def test_what_is_taken_apart_is_taken_apart_on_the_device_and_the_file_is_the_sa
 @pytest.mark.parametrize("name", ["cuda:99", "warp9", "meta", "hpu"])
 def test_a_device_that_cannot_be_used_is_one_line_and_nothing_is_written(command: tuple, name: str, tmp_path: Path, capsys) -> None:
     assert run_in_process(*command, "--save_to", tmp_path / "x.safetensors", "--device", name) == 2
-    told = capsys.readouterr().err.splitlines()
-    assert len(told) == 1 and told[0].startswith(f"error: --device {name}: cannot be used here (")
-    assert told[0].endswith("; remove it to compute on the CPU [SD-OPT-018]") and len(told[0]) < 250
+    (line,) = capsys.readouterr().err.splitlines()
+    refusal([line], "OPT-018", f"--device {name}", "CPU")
+    assert len(line) < 250
     assert not list(tmp_path.iterdir())
 
 
@@ -51,5 +52,6 @@ def test_a_device_without_the_linear_algebra_of_the_tools_is_told_before_they_be
         raise NotImplementedError("The operator 'aten::linalg_qr.out' is not currently implemented for the MPS device. If you want this …")
 
     monkeypatch.setattr(torch.linalg, "qr", missing)
-    with pytest.raises(device.UserError, match=r"--device cpu: cannot be used here \(The operator 'aten::[^ ]* is not [^.]*\); remove it"):
+    with refused("OPT-018", "--device cpu", "The operator 'aten::", "remove it") as error:
         device.usable_device("cpu")
+    assert "If you want this" not in str(error.value)

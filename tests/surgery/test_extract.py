@@ -1,4 +1,4 @@
-"""networks/extract_lora_from_models.py: gives a merged LoRA back, is the best approximation at a rank, and says what it cannot hold."""
+"""networks/extract_lora_from_models.py: gives a merged LoRA back, is the best approximation at a rank, and names what it leaves out."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from safetensors.torch import load_file, save_file
 
 from library.lora.files import group_by_module, read_weights
 from networks.extract_lora_from_models import main
+from tests.messages import message, refusal
 from tests.scripts.running import run_in_process, tensors_equal
 from tests.surgery.conftest import deltas, relative
 from tests.surgery.far_device import NAME, far_device
@@ -29,9 +30,9 @@ def test_at_full_rank_the_lora_that_was_merged_comes_back(command, files, tmp_pa
     """1e-3 relative in fp32; it is about 1e-5."""
     path = tmp_path / "x.safetensors"
     assert extract(*command, "--dim", 8, "--conv_dim", 3, "--min_diff", 0, "--save_to", path, "--max_error", 1e-3) == 0
-    wanted, found = deltas(files["c"]), deltas(path)
-    assert found.keys() == wanted.keys()
-    assert max(relative(found[key], 0.8 * delta) for key, delta in wanted.items()) < 1e-3
+    wanted, actual = deltas(files["c"]), deltas(path)
+    assert actual.keys() == wanted.keys()
+    assert max(relative(actual[key], 0.8 * delta) for key, delta in wanted.items()) < 1e-3
     assert "% of the change" not in capsys.readouterr().err
     with safe_open(path, "pt") as file:
         said = file.metadata()
@@ -42,17 +43,17 @@ def test_at_full_rank_the_lora_that_was_merged_comes_back(command, files, tmp_pa
 def test_at_a_lower_rank_the_error_is_the_discarded_singular_values(command, files, tmp_path: Path, capsys) -> None:
     path = tmp_path / "x.safetensors"
     assert extract(*command, "--dim", 3, "--save_to", path, "--verbose", "--no_metadata", "--device", "cpu") == 0
-    wanted, found, shown = deltas(files["c"]), deltas(path), capsys.readouterr()
-    assert found.keys() < wanted.keys() and not any("resnets" in key for key in found)
-    for key, delta in found.items():
+    wanted, actual, shown = deltas(files["c"]), deltas(path), capsys.readouterr()
+    assert actual.keys() < wanted.keys() and not any("resnets" in key for key in actual)
+    for key, delta in actual.items():
         values = torch.linalg.svdvals(wanted[key].flatten(1).double())
         left = float(values[3:].norm() / values.norm())
         assert relative(delta, 0.8 * wanted[key]) == pytest.approx(left, abs=1e-4), key
         line = next(line for line in shown.out.splitlines() if f"{key}  rank 3, of it left out by the rank " in line)
         assert float(line.split()[-1]) == pytest.approx(left, rel=1e-2)
     all_of_it = sum(float(delta.square().sum()) for delta in wanted.values())
-    without = sum(float(delta.square().sum()) for key, delta in wanted.items() if key not in found)
-    assert f"{100 * (without / all_of_it) ** 0.5:.1f}% of the change (by norm) is in weights that this LoRA does not have" in shown.err
+    without = sum(float(delta.square().sum()) for key, delta in wanted.items() if key not in actual)
+    message(shown.err, f"{100 * (without / all_of_it) ** 0.5:.1f}%")
     with safe_open(path, "pt") as file:
         assert not any(key.startswith("ss_") for key in file.metadata())
 
@@ -62,7 +63,7 @@ def test_precision_clamping_and_the_least_difference_act(command, files, tmp_pat
     assert extract(*command, "--save_to", plain, "--min_diff", 1e-6) == 0
     assert {module.rank for module in group_by_module(read_weights(plain), "plain").values()} == {4}
     assert extract(*command, "--save_to", other, "--save_precision", "fp16", "--clamp_quantile", 0.9, "--min_diff", 1) == 0
-    assert "the text encoders are alike (no weight differs by more than --min_diff 1)" in capsys.readouterr().err
+    message(capsys.readouterr().err, "text encoders", "--min_diff 1")
     before, after = load_file(plain), load_file(other)
     assert after.keys() == {name for name in before if name.startswith("lora_unet_")}
     key = "lora_unet_mid_block_attentions_0_transformer_blocks_0_attn1_to_q"
@@ -76,8 +77,8 @@ def test_models_are_rounded_first_where_a_precision_is_named(command, files, tmp
     assert extract(*command, "--dim", 8, "--min_diff", 0, "--save_to", plain) == 0
     assert extract(*command, "--dim", 8, "--min_diff", 0, "--load_precision", "bf16", "--save_to", rounded) == 0
     key = "lora_unet_mid_block_attentions_0_transformer_blocks_0_attn1_to_q"
-    wanted, found = deltas(plain)[key], deltas(rounded)[key]
-    assert 1e-4 < relative(found, wanted) < 0.5  # what bf16 rounds off of two weights that are near each other
+    wanted, actual = deltas(plain)[key], deltas(rounded)[key]
+    assert 1e-4 < relative(actual, wanted) < 0.5  # what bf16 rounds off of two weights that are near each other
 
 
 @pytest.mark.parametrize("option", ["--load_original_model_to", "--load_tuned_model_to"])
@@ -89,7 +90,7 @@ def test_a_model_is_put_where_it_is_asked_to_be_and_the_lora_is_the_same(command
     assert ("sub" in computed or "__sub__" in computed) == (option == "--load_tuned_model_to") and "float" in computed
     assert tensors_equal(here, there)
     assert extract(*command, "--save_to", there, option, "warp9") == 2
-    assert f"error: {option} warp9: cannot be used here" in capsys.readouterr().err
+    refusal(capsys.readouterr().err, "OPT-018", f"{option} warp9")
 
 
 def test_the_metadata_say_that_velocity_is_predicted_where_it_is_said(command, tmp_path: Path) -> None:
@@ -116,8 +117,8 @@ def test_of_v2_models_it_makes_a_lora_for_v2(tiny_v2: Path, tmp_path: Path) -> N
     models = ("--model_org", tiny_v2, "--model_tuned", tmp_path / "tuned.safetensors")
     assert extract(*models, "--save_to", path) == 2
     assert extract(*models, "--save_to", path, "--v2") == 0
-    found = deltas(path)
-    assert "lora_unet_mid_block_attentions_0_proj_in" in found and "lora_te_text_model_encoder_layers_0_self_attn_k_proj" in found
+    actual = deltas(path)
+    assert "lora_unet_mid_block_attentions_0_proj_in" in actual and "lora_te_text_model_encoder_layers_0_self_attn_k_proj" in actual
     with safe_open(path, "pt") as file:
         said = file.metadata()
     assert said["ss_v2"] == "True" and said["ss_base_model_version"].startswith("sd_v2")
@@ -128,12 +129,13 @@ def test_models_that_cannot_be_compared_are_told(command, tiny_v1: Path, tiny_v2
         assert extract(*argv, "--save_to", tmp_path / "x.safetensors") == 2
         return capsys.readouterr().err.splitlines()[-1]
 
-    assert "no weight that a LoRA can represent differs from --model_org" in line("--model_org", tiny_v1, "--model_tuned", tiny_v1)
+    refusal(line("--model_org", tiny_v1, "--model_tuned", tiny_v1), "TOOL-007", "--model_tuned", "--model_org")
     mixed = line("--model_org", tiny_v1, "--model_tuned", tiny_v2)
-    assert "--model_tuned tiny_v2.safetensors: is a Stable Diffusion v2 model; add --v2" in mixed
-    assert "--v2" in line(*command, "--v2")
+    refusal(mixed, "MODEL-007", "--model_tuned tiny_v2.safetensors", "add --v2")
+    refusal(line(*command, "--v2"), "MODEL-007", "--v2")
     weights = load_file(merged)
     name = "model.diffusion_model.middle_block.1.proj_in.weight"
     save_file({**weights, name: weights[name][:, :3].contiguous()}, tmp_path / "odd.safetensors")
-    assert "they cannot be compared" in line("--model_org", tiny_v1, "--model_tuned", tmp_path / "odd.safetensors")
-    assert "--model_org is missing" in line("--model_tuned", merged)
+    odd = line("--model_org", tiny_v1, "--model_tuned", tmp_path / "odd.safetensors")
+    refusal(odd, "TOOL-007", "(64, 3, 1, 1)", "(64, 64, 1, 1)", "--model_org")
+    refusal(line("--model_tuned", merged), "OPT-007", "--model_org")

@@ -12,6 +12,7 @@ from safetensors.torch import save_file
 from library.model.load import load
 from networks import dora, merge_lora, resize_lora
 from networks.check_lora_weights import main as check
+from tests.messages import refusal
 from tests.networks.models import randomize
 from tests.scripts.running import run_in_process
 
@@ -58,7 +59,7 @@ def test_a_dora_of_peft_is_merged_as_peft_merges_it(tiny_v1: Path, tmp_path: Pat
     assert run_in_process(check, tmp_path / "n.safetensors") == 0 and "DoRA for" in capsys.readouterr().out
     arguments = ("--model", tmp_path / "n.safetensors", "--new_rank", 2, "--save_to", tmp_path / "r.safetensors")
     assert run_in_process(resize_lora.main, *arguments) == 2
-    assert "are DoRA, which depend on the model; merge it into a model with networks/merge_lora.py --sd_model" in capsys.readouterr().err
+    refusal(capsys.readouterr().err, "LORA-001", "DoRA", "networks/merge_lora.py --sd_model")
 
 
 @pytest.mark.parametrize("on_output", ["True", "False"])
@@ -83,11 +84,13 @@ def lycoris_module(kind: str, layer: torch.nn.Module, **options: object) -> torc
     import lycoris.modules as modules
 
     names = {"lora": "LoConModule", "ia3": "IA3Module", "norm": "NormModule", "loha": "LohaModule"}
-    made = getattr(modules, names[kind])("x", layer, 1.0, lora_dim=2, alpha=2 if kind == "loha" else 1, **options)  # its LoHa scales twice
+    module = getattr(modules, names[kind])(
+        "x", layer, 1.0, lora_dim=2, alpha=2 if kind == "loha" else 1, **options
+    )  # its LoHa scales twice
     torch.manual_seed(1)
-    for parameter in made.parameters():
+    for parameter in module.parameters():
         parameter.data += torch.randn_like(parameter) * 0.1
-    return made
+    return module
 
 
 CASES = {
@@ -117,8 +120,8 @@ def test_what_lycoris_adds_is_merged_at_the_ratio(name: str, tiny_v1: Path, tmp_
         expected[path] = [old if new is None else old + RATIO * (new.detach() - old) for old, new in pairs if old is not None]
     ours = merged(tiny_v1, tmp_path, tensors, "--ratios", RATIO)
     for path, wanted in expected.items():
-        found = ours.unet.get_submodule(path)
-        for value, tensor in zip(wanted, (found.weight, found.bias), strict=False):
+        merged_layer = ours.unet.get_submodule(path)
+        for value, tensor in zip(wanted, (merged_layer.weight, merged_layer.bias), strict=False):
             torch.testing.assert_close(tensor.detach(), value.reshape(tensor.shape), rtol=1e-4, atol=1e-5)
 
 
@@ -138,14 +141,14 @@ def test_norms_and_biases_of_the_text_encoder_find_their_place(
     }
     flags = ["--v2"] if version == "v2" else []
     after = merged(model, tmp_path, tensors, "--verbose", *flags, folder=folder).text_encoder
-    found = after.encoder.layers[1]
-    torch.testing.assert_close(found.layer_norm1.weight, norm.weight + 0.5)
-    torch.testing.assert_close(found.layer_norm1.bias, norm.bias + 0.25)
-    torch.testing.assert_close(found.self_attn.k_proj.weight, layer.weight + 0.5)
-    torch.testing.assert_close(found.self_attn.k_proj.bias, layer.bias - 0.5)
-    assert found.self_attn.q_proj.bias.equal(before.encoder.layers[1].self_attn.q_proj.bias)
-    told = capsys.readouterr().out
-    assert "receipt: 2 modules" in told and f"{head}layer_norm1 (bias)" in told
+    merged_layer = after.encoder.layers[1]
+    torch.testing.assert_close(merged_layer.layer_norm1.weight, norm.weight + 0.5)
+    torch.testing.assert_close(merged_layer.layer_norm1.bias, norm.bias + 0.25)
+    torch.testing.assert_close(merged_layer.self_attn.k_proj.weight, layer.weight + 0.5)
+    torch.testing.assert_close(merged_layer.self_attn.k_proj.bias, layer.bias - 0.5)
+    assert merged_layer.self_attn.q_proj.bias.equal(before.encoder.layers[1].self_attn.q_proj.bias)
+    output = capsys.readouterr().out
+    assert "receipt: 2 modules" in output and f"{head}layer_norm1 (bias)" in output
 
 
 def test_peft_adapters_with_biases_are_merged(tiny_v1: Path, tmp_path: Path) -> None:
@@ -165,10 +168,10 @@ def test_what_cannot_be_merged_names_its_kind(tiny_v1: Path, tmp_path: Path, cap
         save_file({f"{key(LINEAR)}.{name.replace('__', '.')}": value for name, value in tensors.items()}, tmp_path / "n.safetensors")
         arguments = ("--sd_model", tiny_v1, "--models", tmp_path / "n.safetensors", "--save_to", tmp_path / "m.safetensors")
         assert run_in_process(merge_lora.main, *arguments) == 2 and not (tmp_path / "m.safetensors").exists()
-        (told,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
-        return told
+        (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
+        return line
 
-    assert "an OFT or BOFT" in line(oft_blocks=torch.randn(2, 4, 4))
-    assert "a GLoRA" in line(a1__weight=torch.randn(2, 4))
-    assert "changes a bias, but the model's layer has no bias" in line(diff=torch.zeros(32, 32), diff_b=torch.zeros(32))
-    assert "is made for a weight of" in line(weight=torch.zeros(5), on_input=torch.tensor(0))
+    refusal(line(oft_blocks=torch.randn(2, 4, 4)), "LORA-001", "OFT or BOFT")
+    refusal(line(a1__weight=torch.randn(2, 4)), "LORA-001", "GLoRA")
+    refusal(line(diff=torch.zeros(32, 32), diff_b=torch.zeros(32)), "TOOL-006", "bias")
+    refusal(line(weight=torch.zeros(5), on_input=torch.tensor(0)), "TOOL-006", "weight of")

@@ -14,6 +14,7 @@ from library.containers.weights_file import open_weights
 from library.model.load import load
 from networks.lora import create_network_from_weights
 from networks.merge_lora import main
+from tests.messages import message, refusal
 from tests.oracles import our_image
 from tests.scripts.running import run_in_process
 from tests.small_models import write_diffusers
@@ -25,7 +26,7 @@ def merge(*argv: object) -> int:
 
 
 def in_memory(model: Path, v2: bool, *sources: tuple[Path, float]):
-    """The model with LoRAs merged by the network's own method, which other tests hold against Diffusers."""
+    """The model with LoRAs merged by the network's own method, which other tests compare with Diffusers."""
     loaded = load(model, v2=v2)
     for path, ratio in sources:
         network, weights = create_network_from_weights(ratio, path, None, loaded.text_encoder, loaded.unet, for_inference=True)
@@ -63,9 +64,9 @@ def test_weights_are_the_exact_sum_and_everything_else_is_as_it_was(tiny_v1: Pat
     assert all(torch.equal(tensor.float(), dict(before.read([name]))[name].float()) for name, tensor in after.read(untouched))
     with safe_open(path, "pt") as file:
         assert file.metadata()["merged_networks"] == "a.safetensors: 0.5, c.safetensors: -0.25"
-    told = capsys.readouterr().out.splitlines()
+    output = capsys.readouterr().out.splitlines()
     modules = len({name.split(".")[0] for name in load_file(files["c"])})
-    assert told[0].startswith(f"receipt: {modules} modules") and sum("lora_" in line for line in told) == modules + 1
+    assert output[0].startswith(f"receipt: {modules} modules") and sum("lora_" in line for line in output) == modules + 1
 
 
 def test_v2_whose_text_encoder_keeps_three_matrices_as_one(tiny_v2: Path, tmp_path: Path, capsys) -> None:
@@ -73,7 +74,7 @@ def test_v2_whose_text_encoder_keeps_three_matrices_as_one(tiny_v2: Path, tmp_pa
     lora = write_random(tmp_path / "l.safetensors", model.text_encoder, model.unet, dim=4, alpha=2.0, seed=4)
     arguments = ("--sd_model", tiny_v2, "--models", lora, "--save_to", tmp_path / "m.safetensors")
     assert merge(*arguments) == 2
-    assert "--sd_model tiny_v2.safetensors: is a Stable Diffusion v2 model; add --v2" in capsys.readouterr().err
+    refusal(capsys.readouterr().err, "MODEL-007", "--sd_model tiny_v2.safetensors", "add --v2")
     assert merge(*arguments, "--v2") == 0
     assert difference(load(tmp_path / "m.safetensors", v2=True), in_memory(tiny_v2, True, (lora, 1.0))) < 1e-6
 
@@ -113,33 +114,33 @@ def test_a_bound_that_is_passed_and_numbers_too_large_for_fp16(tiny_v1: Path, fi
     path = tmp_path / "x.safetensors"
     arguments = ("--sd_model", tiny_v1, "--models", files["a"], "--save_to", path, "--save_precision", "fp16")
     assert merge(*arguments, "--max_error", "1e-9") == 2 and list(tmp_path.iterdir()) == []
-    assert "error: --max_error 1e-09: 132 of 132 modules exceed it, the worst is lora_" in capsys.readouterr().err
+    refusal(capsys.readouterr().err, "TOOL-008", "--max_error 1e-09", "132 of 132 modules", "lora_")
     assert merge(*arguments, "--ratios", "1e9") == 0
     shown = capsys.readouterr()
     lost = int(next(line for line in shown.out.splitlines() if "too large" in line).split()[-1])
     weights = load_file(path)
     assert lost == sum(int(tensor.isinf().sum()) for tensor in weights.values()) > 0
-    assert "save with --save_precision float or bf16" in shown.err
+    message(shown.err, "--save_precision float or bf16")
     assert merge(*arguments, "--ratios", "1e9", "--max_error", "1000") == 2
 
 
 def test_what_cannot_be_merged_is_told_in_one_line(tiny_v1: Path, tiny_v2: Path, files, tmp_path: Path, capsys) -> None:
     def line(*argv: object, models: object = files["a"]) -> str:
         assert merge("--models", models, "--save_to", tmp_path / "x.safetensors", *argv) == 2
-        (told,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
-        return told
+        (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
+        return line
 
     model = ("--sd_model", tiny_v1)
-    assert "--ratios: 2 values for 1 --models" in line(*model, "--ratios", 1, 2)
-    assert "--concat, --shuffle: only merge LoRAs into one" in line(*model, "--concat")
-    assert "the file belongs to another base model" in line("--sd_model", tiny_v2, "--v2")
-    assert "did you mean" in line(*model, models=files["a"].with_name("aa.safetensors"))
+    refusal(line(*model, "--ratios", 1, 2), "TOOL-005", "--ratios", "2 values", "1 --models")
+    refusal(line(*model, "--concat"), "OPT-008", "--concat, --shuffle")
+    refusal(line("--sd_model", tiny_v2, "--v2"), "TOOL-006", files["a"])
+    refusal(line(*model, models=files["a"].with_name("aa.safetensors")), "PATH-001", f"{files['a']}?")
     weights = load_file(files["a"])
     save_file({name.replace("lora_te_", "lora_te1_"): value for name, value in weights.items()}, tmp_path / "xl.safetensors")
-    assert "it looks like an SDXL LoRA" in line(*model, models=tmp_path / "xl.safetensors")
+    refusal(line(*model, models=tmp_path / "xl.safetensors"), "LORA-003", "xl.safetensors", "SDXL")
     name = next(iter(weights)).split(".")[0]
     save_file({**weights, f"{name}.dora_scale": torch.ones(1, 64)}, tmp_path / "dora.safetensors")
-    assert f"{name} are DoRA, which depend on the model; merge it into a model" in line(models=tmp_path / "dora.safetensors")
+    refusal(line(models=tmp_path / "dora.safetensors"), "LORA-001", "dora.safetensors", name, "DoRA")
     save_file({key: value for key, value in weights.items() if key != f"{name}.lora_up.weight"}, tmp_path / "half.safetensors")
-    assert f"tensors of {name} are missing" in line(*model, models=tmp_path / "half.safetensors")
+    refusal(line(*model, models=tmp_path / "half.safetensors"), "LORA-002", "half.safetensors", name)
     assert list(tmp_path.glob("x.*")) == []

@@ -1,4 +1,4 @@
-"""The tools, by their commands, on inpainting models and on LoRAs that hold a module for the first convolution of nine channels."""
+"""The tools, by their commands, on inpainting models and on LoRAs that have a module for the first convolution of nine channels."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from safetensors.torch import load_file, save_file
 
 from library.model.load import load
 from networks import check_lora_weights, extract_lora_from_models, merge_lora, resize_lora, svd_merge_lora
+from tests.messages import message, refusals
 from tests.scripts.running import run_in_process
 from tests.surgery.conftest import deltas, relative, write_random
 from tools import convert_diffusers20_original_sd
@@ -41,12 +42,12 @@ def test_two_loras_become_their_weighted_sum(way: str, other: str, nine: dict[st
     path = tmp_path / "both.safetensors"
     main, *ranks = (svd_merge_lora.main, "--new_rank", 8, "--new_conv_rank", 4) if way == "svd" else (merge_lora.main, "--concat")
     assert run_in_process(main, "--models", nine[other], nine["a"], "--ratios", -0.4, 0.8, *ranks, "--save_to", path) == 0
-    found, one, two = deltas(path), deltas(nine["a"]), deltas(nine[other])
+    actual, one, two = deltas(path), deltas(nine["a"]), deltas(nine[other])
     of_nine = torch.zeros(32, 9, 3, 3)
     of_nine[:, : two[FIRST].shape[1]] = two[FIRST]
     two[FIRST] = of_nine
-    assert found.keys() == one.keys() and one[FIRST].shape == (32, 9, 3, 3)
-    assert max(relative(found[key], 0.8 * one[key] - 0.4 * two[key]) for key in one) < 1e-4
+    assert actual.keys() == one.keys() and one[FIRST].shape == (32, 9, 3, 3)
+    assert max(relative(actual[key], 0.8 * one[key] - 0.4 * two[key]) for key in one) < 1e-4
 
 
 def test_averaged_numbers_may_be_of_four_and_nine_channels(nine: dict[str, Path], tmp_path: Path) -> None:
@@ -65,10 +66,10 @@ def test_loras_of_models_of_other_sizes_are_refused_in_one_line(
     weights = load_file(nine["a"])
     weights[f"{key}.lora_down.weight"] = torch.ones(4, weights[f"{key}.lora_down.weight"].shape[1] + 8)
     save_file(weights, of_another)
-    told = ["--models", nine["a"], of_another, "--ratios", 0.5, 0.5, *way, "--save_to", tmp_path / "both.safetensors"]
-    assert run_in_process(merge_lora.main, *told) == 2
-    (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error")]
-    assert f"{key} has another size in one file than in another" in line and not (tmp_path / "both.safetensors").exists()
+    argv = ["--models", nine["a"], of_another, "--ratios", 0.5, 0.5, *way, "--save_to", tmp_path / "both.safetensors"]
+    assert run_in_process(merge_lora.main, *argv) == 2
+    refusals([line for line in capsys.readouterr().err.splitlines() if line.startswith("error")], ("TOOL-005", "--models", key))
+    assert not (tmp_path / "both.safetensors").exists()
 
 
 def test_resized_it_is_the_best_of_the_rank(nine: dict[str, Path], tmp_path: Path) -> None:
@@ -83,19 +84,19 @@ def test_resized_it_is_the_best_of_the_rank(nine: dict[str, Path], tmp_path: Pat
 def test_merged_into_the_model_and_extracted_it_comes_back(
     nine: dict[str, Path], tiny_inpainting: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """All but the first convolution, which no LoRA of this suite has: what is lost with it is said."""
+    """All except the first convolution, which no LoRA of this suite has: what is lost with it is reported."""
     merged, path = tmp_path / "merged.safetensors", tmp_path / "extracted.safetensors"
-    told = ["--sd_model", tiny_inpainting, "--models", nine["a"], "--ratios", 0.8, "--save_to", merged]
-    assert run_in_process(merge_lora.main, *told) == 0
+    argv = ["--sd_model", tiny_inpainting, "--models", nine["a"], "--ratios", 0.8, "--save_to", merged]
+    assert run_in_process(merge_lora.main, *argv) == 0
     models = ["--model_org", tiny_inpainting, "--model_tuned", merged, "--dim", 4, "--conv_dim", 2, "--min_diff", 0]
     assert run_in_process(extract_lora_from_models.main, *models, "--save_to", path) == 0
-    wanted, found = deltas(nine["a"]), deltas(path)
-    assert wanted.keys() - found.keys() == {FIRST} and found.keys() < wanted.keys()
-    assert max(relative(found[key], 0.8 * wanted[key]) for key in found) < 1e-3
+    wanted, actual = deltas(nine["a"]), deltas(path)
+    assert wanted.keys() - actual.keys() == {FIRST} and actual.keys() < wanted.keys()
+    assert max(relative(actual[key], 0.8 * wanted[key]) for key in actual) < 1e-3
     change = load_file(merged)[FIRST_WEIGHT].float() - load_file(tiny_inpainting)[FIRST_WEIGHT].float()
     assert change.shape[1] == 9 and relative(change, 0.8 * wanted[FIRST]) < 1e-3
     lost = float(change.norm() / torch.stack([0.8 * delta.norm() for delta in wanted.values()]).norm())
-    assert f"{100 * lost:.1f}% of the change (by norm) is in weights that this LoRA does not have" in capsys.readouterr().err
+    message(capsys.readouterr().err, f"{100 * lost:.1f}%")
 
 
 def test_an_ordinary_and_an_inpainting_model_make_no_lora(
@@ -110,8 +111,8 @@ def test_an_ordinary_and_an_inpainting_model_make_no_lora(
 def test_converted_there_and_back_the_networks_are_the_same(tiny_inpainting: Path, tmp_path: Path) -> None:
     folder, back, pickled, last = (tmp_path / name for name in ("folder", "back.safetensors", "back.ckpt", "last.safetensors"))
     convert = convert_diffusers20_original_sd.main
-    for source, made, *more in ((tiny_inpainting, folder, "--use_safetensors"), (folder, back), (back, pickled), (pickled, last)):
-        assert run_in_process(convert, source, made, *more) == 0
+    for source, target, *more in ((tiny_inpainting, folder, "--use_safetensors"), (folder, back), (back, pickled), (pickled, last)):
+        assert run_in_process(convert, source, target, *more) == 0
     index = json.loads((folder / "model_index.json").read_text(encoding="utf-8"))
     assert index["_class_name"] == "StableDiffusionInpaintPipeline"
     before, after = load_file(tiny_inpainting), load_file(last)

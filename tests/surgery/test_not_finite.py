@@ -1,4 +1,4 @@
-"""Files with numbers that are not finite: every tool that would make something of them says so in a line and writes nothing."""
+"""Files with numbers that are not finite: every tool that would use them reports it in a line and writes nothing."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import pytest
 from safetensors.torch import load_file, save_file
 
 from networks import extract_lora_from_models, merge_lora, resize_lora, svd_merge_lora
+from tests.messages import refusals
 from tests.scripts.running import run_in_process
 
 
@@ -29,18 +30,18 @@ def lora(files, tmp_path: Path) -> Path:
 def test_nothing_is_made_of_a_broken_network(tool, lora: Path, files, tiny_v1: Path, tmp_path: Path, capsys) -> None:
     more = {"into a model": ["--sd_model", tiny_v1], "concat": ["--concat", "--models", files["a"], lora]}.get(tool, [])
     main = (merge_lora if isinstance(tool, str) else tool).main
-    given = ["--model", lora, "--new_rank", 2] if tool is resize_lora else ["--models", lora]
-    made = tmp_path / "made.safetensors"
-    assert run_in_process(main, *given, *more, "--save_to", made) == 2
-    told = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
-    assert len(told) == 1 and "contains numbers that are not finite" in told[0] and "check_lora_weights" in told[0]
-    assert not made.exists()
+    argv = ["--model", lora, "--new_rank", 2] if tool is resize_lora else ["--models", lora]
+    new = tmp_path / "made.safetensors"
+    assert run_in_process(main, *argv, *more, "--save_to", new) == 2
+    lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
+    refusals(lines, ("FILE-009", lora, "check_lora_weights"))
+    assert not new.exists()
 
 
 def test_of_a_broken_model_no_network_is_made(tiny_v1: Path, tmp_path: Path, capsys) -> None:
     model = broken(tiny_v1, "attn1.to_q.weight", tmp_path / "model.safetensors")
-    made = tmp_path / "made.safetensors"
+    new = tmp_path / "made.safetensors"
     for org, tuned, which in ((tiny_v1, model, "--model_tuned"), (model, tiny_v1, "--model_org")):
-        assert run_in_process(extract_lora_from_models.main, "--model_org", org, "--model_tuned", tuned, "--save_to", made) == 2
+        assert run_in_process(extract_lora_from_models.main, "--model_org", org, "--model_tuned", tuned, "--save_to", new) == 2
         assert f"error: {which}: lora_unet_" in capsys.readouterr().err
-    assert not made.exists()
+    assert not new.exists()

@@ -14,6 +14,7 @@ from library.errors import UserError, coded
 from library.telling import appended
 from library.telling.appended import AppendedFile
 from tests import windows_rules
+from tests.messages import message
 
 
 class Limited:
@@ -33,17 +34,18 @@ class Limited:
 
 
 def test_records_are_whole_whenever_the_disk_fills_up_and_come_when_there_is_room(tmp_path: Path, monkeypatch) -> None:
-    disk, told = {"most": 25}, []
+    disk, reported = {"most": 25}, []
     real = AppendedFile._opened
     monkeypatch.setattr(AppendedFile, "_opened", lambda self: Limited(real(self), disk))
-    file = AppendedFile(tmp_path / "new" / "log", told.append)
+    file = AppendedFile(tmp_path / "new" / "log", reported.append)
     assert [file.add(f"record {number}\n".encode()) for number in range(4)] == [True, True, False, False]
     assert (tmp_path / "new" / "log").read_text() == "record 0\nrecord 1\n" and file.failed == 2
     disk["most"] = 1000
     assert file.add(b"record 4\n") and file.failed == 0
     file.close()
     assert (tmp_path / "new" / "log").read_text() == "".join(f"record {number}\n" for number in range(5))
-    assert told == [f"{tmp_path / 'new' / 'log'} cannot be written (No space left on device)"]
+    assert len(reported) == 1
+    message(reported, tmp_path / "new" / "log", "No space left on device")
 
 
 def test_what_waits_is_bounded(tmp_path: Path, monkeypatch) -> None:
@@ -60,16 +62,17 @@ def test_what_waits_is_bounded(tmp_path: Path, monkeypatch) -> None:
 
 
 def test_a_folder_that_is_removed_meanwhile_is_told_and_made_again(tmp_path: Path) -> None:
-    told: list[str] = []
+    reported: list[str] = []
     opened: list[int] = []
-    file = AppendedFile(tmp_path / "out" / "log", told.append, lambda: opened.append(1))
+    file = AppendedFile(tmp_path / "out" / "log", reported.append, lambda: opened.append(1))
     file.add(b"1\n")
     with windows_rules.not_here():
         shutil.rmtree(tmp_path / "out")
     assert file.add(b"2\n") and file.add(b"3\n")
     file.close()
     assert (tmp_path / "out" / "log").read_text() == "2\n3\n"
-    assert len(told) == 1 and "was removed during the run; new lines go to a new file" in told[0] and opened == [1]
+    assert len(reported) == 1 and opened == [1]
+    message(reported, tmp_path / "out" / "log", "removed", "new file")
 
 
 def test_a_console_log_file_that_cannot_be_written_is_told_on_the_screen_with_its_lines(tmp_path: Path, capsys) -> None:
@@ -88,9 +91,9 @@ def test_a_console_log_file_that_cannot_be_written_is_told_on_the_screen_with_it
         raise UserError(coded("PATH-001", "five"))
 
     assert console.run_script(main, []) == 2
-    told = capsys.readouterr().err.splitlines()
-    assert [line for line in told if not line.startswith("warning")] == ["two", "three", "error: five [SD-PATH-001]"]
-    assert sum("--console_log_file: " in line and "cannot be written" in line for line in told) == 1
+    output = capsys.readouterr().err.splitlines()
+    assert [line for line in output if not line.startswith("warning")] == ["two", "three", "error: five [SD-PATH-001]"]
+    assert sum("--console_log_file: " in line and "cannot be written" in line for line in output) == 1
     assert path.read_text() == "two\nthree\nfour\nerror: five [SD-PATH-001]\n"
 
 

@@ -15,6 +15,7 @@ import pytest
 import train_network
 from library.training.logs.event_log import read_events
 from tests import windows_rules
+from tests.messages import message
 from tests.scripts.running import tensors_equal
 from tests.scripts.starting import dataset, start
 from tests.scripts.stopping import before_update
@@ -57,7 +58,7 @@ def ends_as_if_nothing_was(material: dict[str, object], folder: Path) -> bool:
 
 
 def forked(act: Callable[[], int], begin: Callable[[], None]) -> int:
-    """The exit code of `act()` in a process of its own, with outputs of its own that `begin()` prepares."""
+    """The exit code of `act()` in a separate process, with separate outputs that `begin()` prepares."""
     child = os.fork()
     if child == 0:
         try:
@@ -101,7 +102,7 @@ def test_a_terminal_that_vanishes_stops_the_run_as_sigterm_does(material, tmp_pa
     folder, ends = tmp_path / "out", []
 
     def begin() -> None:
-        signal.signal(signal.SIGHUP, signal.SIG_DFL)  # also where the tests themselves were begun with nohup
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)  # also where the tests themselves were started with nohup
         os.setsid()
         master, terminal = pty.openpty()
         os.close(os.open(os.ttyname(terminal), os.O_RDWR))  # now it is this session's own
@@ -139,14 +140,15 @@ def test_every_log_on_a_full_disk_is_told_once_and_the_run_goes_on(material, sma
     (tmp_path / "tracker.toml").write_text("[tensorboard]\nmax_queue = 1\n", encoding="utf-8")
     fill(small_disk, 0)
     assert trained(material, tmp_path / "out", console_log_file=small_disk / "run.log") == 0
-    told = capsys.readouterr().err
-    assert ends_as_if_nothing_was(material, tmp_path / "out") and "Traceback" not in told and "Exception" not in told
-    assert told.count("--logging_dir: ") == 1 and told.count("--console_log_file: ") == 1
-    assert "No space left on device); training continues" in told and "could not be written" in told
+    output = capsys.readouterr().err
+    assert ends_as_if_nothing_was(material, tmp_path / "out") and "Traceback" not in output and "Exception" not in output
+    assert output.count("--logging_dir: ") == 1 and output.count("--console_log_file: ") == 1
+    message(output, "No space left on device", "training continues")
+    message(output, "could not be written")
 
 
 def test_a_log_on_the_disk_of_the_product_waits_for_room_with_it(material, small_disk: Path, monkeypatch) -> None:
-    """`… > out/train.log 2>&1`: the run neither dies of its own lines nor forgets to wait (--full_disk_wait)."""
+    """`… > out/train.log 2>&1`: the run neither dies of the lines it writes nor forgets to wait (--full_disk_wait)."""
     folder = small_disk / "out"
     folder.mkdir()
 
@@ -173,9 +175,10 @@ def test_a_log_on_the_disk_of_the_product_waits_for_room_with_it(material, small
     assert forked(act, begin) == 0
     assert ends_as_if_nothing_was(material, folder)
     text = (folder / "train.log").read_text(encoding="utf-8")
-    assert "could not be written (No space left on device); lines are missing here" in text and "result: " in text
-    told = [line["event"] for line in read_events(folder / "events.jsonl")]
-    assert told == ["start", *["update"] * UPDATES, "epoch", "saved", "saved_state", "end"]
+    assert "result: " in text
+    message(text, "No space left on device", "missing here")
+    logged = [line["event"] for line in read_events(folder / "events.jsonl")]
+    assert logged == ["start", *["update"] * UPDATES, "epoch", "saved", "saved_state", "end"]
 
 
 def test_an_output_folder_that_is_removed_meanwhile_is_told(material, tmp_path: Path, capsys) -> None:
@@ -185,7 +188,8 @@ def test_an_output_folder_that_is_removed_meanwhile_is_told(material, tmp_path: 
 
     with before_update(3, remove):
         assert trained(material, tmp_path / "out") == 0
-    told = capsys.readouterr().err
-    assert told.count("events.jsonl was removed during the run; new lines go to a new file; training continues") == 1
+    lines = [line for line in capsys.readouterr().err.splitlines() if "events.jsonl" in line and "removed" in line]
+    assert len(lines) == 1
+    message(lines, "new file", "training continues")
     events = [line["event"] for line in read_events(tmp_path / "out" / "events.jsonl")]
     assert events == ["update", "update", "epoch", "saved", "saved_state", "end"]

@@ -15,6 +15,7 @@ from library import console
 from library.errors import UserError, coded
 from library.telling.signs import plain, plain_line
 from library.telling.streams import LastingStream
+from tests.messages import message
 
 ROOT = Path(__file__).parents[2]
 posix = pytest.mark.skipif(os.name == "nt", reason="a shell and /dev/full")
@@ -33,16 +34,18 @@ class Full(io.StringIO):
 
 
 def test_a_full_disk_is_told_once_and_lines_come_again_when_there_is_room() -> None:
-    under, told = Full(), []
+    under, reported = Full(), []
     stream = LastingStream(under, "standard error")
-    stream.on_fault = told.append
+    stream.on_fault = reported.append
     assert stream.write("one\n") == 4 and stream.write("two\n") == 4
-    assert told == ["standard error cannot be written (No space left on device)"] and not stream.gone
+    assert len(reported) == 1 and not stream.gone
+    message(reported, "standard error", "No space left on device")
     under.full = False
     stream.write("three\n")
     stream.write("four\n")
     first, *rest = under.getvalue().split("\n", 2)
-    assert first == "three" and rest[1].startswith("warning: standard error could not be written (No space left on device)")
+    assert first == "three"
+    message(rest[1], "warning:", "standard error", "No space left on device")
     assert under.getvalue().count("warning") == 1 and under.getvalue().endswith("four\n")
 
 
@@ -78,10 +81,10 @@ def test_nothing_that_is_printed_told_or_refused_reaches_the_terminal_as_a_comma
         raise UserError(coded("PATH-001", f"--vae {evil}\nerror: another line: is no file"))
 
     assert console.run_script(main, []) == 2
-    told = capsys.readouterr()
-    for text in told:
+    output = capsys.readouterr()
+    for text in output:
         assert not set(text) & set("\x1b\x07\x9b\u202e") and r"cat\x1b]0;owned\x07\u009b\u202e.png" in text
-    assert told.err.count("\nerror: ") == 1 and r".png\nerror: another line" in told.err
+    assert output.err.count("\nerror: ") == 1 and r".png\nerror: another line" in output.err
 
 
 def test_a_bar_below_another_still_finds_its_line(capsys: pytest.CaptureFixture) -> None:
@@ -92,8 +95,8 @@ def test_a_bar_below_another_still_finds_its_line(capsys: pytest.CaptureFixture)
                     list(inner)
 
     assert console.run_script(main, []) == 0
-    told = capsys.readouterr().err
-    assert "\x1b[A" in told and r"\x1b" not in told
+    output = capsys.readouterr().err
+    assert "\x1b[A" in output and r"\x1b" not in output
     console.setup()
     print("\x1b[A")
     assert capsys.readouterr().out == "\\x1b[A\n"
@@ -136,7 +139,7 @@ def run(shell: str, tmp_path: Path, more: str = "") -> tuple[int, str, str]:
         ("$RUN | head -n 1", 0, "a line of the result 0\n", "warning: a warning"),
         ("$RUN 2>&1 | head -n 1", 0, "a line of the result 0\n", ""),
         ("$RUN 2>/dev/full", 0, "a line of the result 2999\n", ""),
-        ("$RUN >/dev/full", 1, "", "error: standard output could not be written completely"),
+        ("$RUN >/dev/full", 1, "", "error: standard output"),
         ("$RUN >/dev/full 2>&1", 1, "", ""),
         ("$RUN 2>&-", 0, "a line of the result 2999\n", ""),
         ("$RUN >&-", 0, "", "warning: a warning"),
@@ -144,19 +147,21 @@ def run(shell: str, tmp_path: Path, more: str = "") -> tuple[int, str, str]:
     ],
 )
 def test_a_tool_whose_outputs_fail(shell: str, code: int, out: str, err: str, tmp_path: Path) -> None:
-    found = run(shell, tmp_path)
-    assert found[0] == code and out in found[1] and err in found[2]
-    assert "Traceback" not in found[1] + found[2] and "Exception ignored" not in found[2]
+    ended = run(shell, tmp_path)
+    assert ended[0] == code and out in ended[1] and err in ended[2]
+    assert "Traceback" not in ended[1] + ended[2] and "Exception ignored" not in ended[2]
 
 
 @posix
 def test_what_only_tells_says_on_the_other_output_that_one_fails(tmp_path: Path) -> None:
     code, out, err = run("$RUN 2>/dev/full", tmp_path, "    console.log.warning('b')\nconsole_setup = console.setup\n"
                          "console.setup = lambda: (console_setup(), console.only_tells())")  # fmt: skip
-    assert code == 0 and out.count("warning: standard error cannot be written (No space left on device); lines are lost") == 1
+    assert code == 0 and out.count("warning: standard error") == 1
+    message(out, "standard error", "No space left on device", "lost")
     code, out, err = run("$RUN >/dev/full", tmp_path, "console_setup = console.setup\n"
                          "console.setup = lambda: (console_setup(), console.only_tells())")  # fmt: skip
-    assert code == 0 and err.count("warning: standard output cannot be written (No space left on device)") == 1
+    assert code == 0 and err.count("warning: standard output") == 1
+    message(err, "standard output", "No space left on device")
 
 
 @posix

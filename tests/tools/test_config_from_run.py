@@ -1,4 +1,4 @@
-"""tools/config_from_run.py: a manifest gives back the very options of its run, a network's metadata those that it tells of."""
+"""tools/config_from_run.py: a manifest gives back the exact options of its run, a network's metadata those that it records."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from library.options.declare import options_of, options_table
 from library.options.groups.scripts import SCRIPTS, TrainNetwork
 from library.options.reading.parse import parse
 from library.training.saving.manifest import options_with_origins
+from tests.messages import message, refusal, refusals
 from tests.scripts.running import run_in_process
 from tools import config_from_run
 
@@ -32,8 +33,8 @@ def manifest(script: type, argv: list[str], path: Path, **facts: object) -> None
     path.write_text(json.dumps({"format": 1, "script": script.name, "seed": 99, "options": options} | facts), encoding="utf-8")
 
 
-def network(path: Path, **told: str) -> Path:
-    save_file({"a": torch.zeros(1)}, path, {"ss_network_module": "networks.lora"} | told)
+def network(path: Path, **metadata: str) -> Path:
+    save_file({"a": torch.zeros(1)}, path, {"ss_network_module": "networks.lora"} | metadata)
     return path
 
 
@@ -54,12 +55,12 @@ def test_the_manifest_says_where_each_value_came_from_and_keeps_no_secret(tmp_pa
     file = tmp_path / "c.toml"
     file.write_text("[training]\nseed = 3\n", encoding="utf-8")
     secrets = ["--huggingface_token", "hf_SECRET", "--wandb_api_key", "SECRET"]
-    found = options_with_origins(parse(TrainNetwork, ["--config_file", str(file), "--learning_rate", "1e-3", *secrets]))
-    assert found["learning_rate"] == {"value": 1e-3, "from": "command line"}
-    assert found["seed"] == {"value": 3, "from": f"config_file {file}, key [training] seed"}
-    assert found["network_alpha"] == {"value": 1.0, "from": "default"}
-    assert set(found) == {option.field for option in options_of(TrainNetwork) if not option.secret}
-    assert "SECRET" not in json.dumps(found)
+    values = options_with_origins(parse(TrainNetwork, ["--config_file", str(file), "--learning_rate", "1e-3", *secrets]))
+    assert values["learning_rate"] == {"value": 1e-3, "from": "command line"}
+    assert values["seed"] == {"value": 3, "from": f"config_file {file}, key [training] seed"}
+    assert values["network_alpha"] == {"value": 1.0, "from": "default"}
+    assert set(values) == {option.field for option in options_of(TrainNetwork) if not option.secret}
+    assert "SECRET" not in json.dumps(values)
 
 
 def test_a_seed_that_was_drawn_is_written_and_a_resume_is_not(tmp_path: Path) -> None:
@@ -93,30 +94,30 @@ def test_a_foreign_networks_metadata_gives_what_it_tells(tmp_path: Path) -> None
     assert (options.model.v2, options.model.v_parameterization, options.training.seed) == (True, True, 42)
     assert options.saving.training_comment == "shs dog" and options.diffusion.min_snr_gamma == 5.0
     text = target.read_text(encoding="utf-8")
-    assert f"# trained on model.safetensors (sha256 {'ab' * 32}): add pretrained_model_name_or_path" in text
+    message(text, "#", "model.safetensors", "ab" * 32, "pretrained_model_name_or_path")
 
 
 def test_a_run_with_several_datasets_gives_the_first_ones_size(tmp_path: Path) -> None:
-    told = json.dumps([{"resolution": [768, 768], "batch_size_per_device": 3, "enable_bucket": False}])
-    options = config_from_run.read(network(tmp_path / "a.safetensors", ss_datasets=told)).values
+    datasets = json.dumps([{"resolution": [768, 768], "batch_size_per_device": 3, "enable_bucket": False}])
+    options = config_from_run.read(network(tmp_path / "a.safetensors", ss_datasets=datasets)).values
     assert (options["resolution"], options["train_batch_size"], options["enable_bucket"]) == ("768,768", 3, False)
 
 
 @pytest.mark.parametrize(
-    ("name", "content", "said"),
+    ("name", "content", "asked"),
     [
-        ("a.safetensors", b"short", "is truncated"),
-        ("a.json", b"{", "cannot be read as JSON"),
-        ("a.json", b"{}", "is not a manifest of a run"),
-        ("none.json", None, "no such file"),
+        ("a.safetensors", b"short", ("FILE-005", "truncated")),
+        ("a.json", b"{", ("CFG-002", "JSON")),
+        ("a.json", b"{}", ("TOOL-010", "manifest")),
+        ("none.json", None, ("PATH-001",)),
     ],
 )
-def test_what_is_not_such_a_file_is_told(tmp_path: Path, capsys, name: str, content: bytes | None, said: str) -> None:
+def test_what_is_not_such_a_file_is_told(tmp_path: Path, capsys, name: str, content: bytes | None, asked: tuple[str, ...]) -> None:
     if content is not None:
         (tmp_path / name).write_bytes(content)
     config(tmp_path / name, tmp_path / "out.toml", code=2)
-    (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
-    assert said in line and not (tmp_path / "out.toml").exists()
+    refusals([line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")], (*asked, tmp_path / name))
+    assert not (tmp_path / "out.toml").exists()
 
 
 def test_a_network_without_metadata_and_a_target_that_is_there_are_told(tmp_path: Path, capsys) -> None:
@@ -124,8 +125,9 @@ def test_a_network_without_metadata_and_a_target_that_is_there_are_told(tmp_path
     config(tmp_path / "bare.safetensors", tmp_path / "out.toml", code=2)
     (tmp_path / "there.toml").write_text("seed = 1\n", encoding="utf-8")
     config(network(tmp_path / "a.safetensors"), tmp_path / "there.toml", code=2)
-    told = capsys.readouterr().err
-    assert "has no information about its training" in told and "exists and is not overwritten" in told
+    errors = capsys.readouterr().err
+    refusal(errors, "TOOL-010", tmp_path / "bare.safetensors")
+    refusal(errors, "PATH-011", tmp_path / "there.toml")
     assert (tmp_path / "there.toml").read_text(encoding="utf-8") == "seed = 1\n"
 
 
@@ -134,7 +136,7 @@ def test_it_starts_as_a_script_from_anywhere(tmp_path: Path) -> None:
     command = [sys.executable, str(ROOT / "tools" / "config_from_run.py"), "cat.run.json", "cat"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    assert "use them with: python train_network.py --config_file cat.toml" in done.stderr
+    message(done.stderr, "python train_network.py --config_file cat.toml")
 
 
 @pytest.mark.parametrize(

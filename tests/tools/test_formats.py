@@ -13,6 +13,7 @@ from safetensors.torch import load_file, save_file
 from library.containers.weights_file import open_weights
 from library.lora.files import model_hashes
 from library.model.save import NETWORKS
+from tests.messages import refusal
 from tests.scripts.running import run_in_process, tensors_equal
 from tests.small_models import write_checkpoint
 from tools import convert_diffusers20_original_sd as convert
@@ -38,8 +39,8 @@ def folder(tiny_v1: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_a_model_comes_back_from_the_diffusers_layout_as_it_was(tiny_v1: Path, folder: Path, tmp_path: Path) -> None:
     back = tmp_path / "back.safetensors"
-    told = ("--epoch", 3, "--global_step", 70, "--metadata", "{'name': 'mine', 'size': [1, 2]}")
-    assert run(convert, folder, back, *told) == 0
+    options = ("--epoch", 3, "--global_step", 70, "--metadata", "{'name': 'mine', 'size': [1, 2]}")
+    assert run(convert, folder, back, *options) == 0
     before, after = load_file(tiny_v1), load_file(back)
     parts = ("model.diffusion_model.", "first_stage_model.", "cond_stage_model.")
     assert {name for name in before if name.startswith(parts)} == after.keys()
@@ -51,17 +52,17 @@ def test_a_model_comes_back_from_the_diffusers_layout_as_it_was(tiny_v1: Path, f
 def test_diffusers_opens_the_folder_with_its_variant_and_scheduler(tiny_v1: Path, folder: Path, tmp_path: Path) -> None:
     from diffusers import StableDiffusionPipeline
 
-    kept = folder / "scheduler" / "scheduler_config.json"
+    scheduler = folder / "scheduler" / "scheduler_config.json"
     other = tmp_path / "other"
     (other / "scheduler").mkdir(parents=True)
     (other / "unet").mkdir()
-    settings = json.loads(kept.read_text(encoding="utf-8")) | {"_class_name": "DDIMScheduler", "prediction_type": "v_prediction"}
+    settings = json.loads(scheduler.read_text(encoding="utf-8")) | {"_class_name": "DDIMScheduler", "prediction_type": "v_prediction"}
     (other / "scheduler" / "scheduler_config.json").write_text(json.dumps(settings), encoding="utf-8")
-    made = tmp_path / "made"
-    assert run(convert, tiny_v1, made, "--bf16", "--variant", "fp16", "--reference_model", other) == 0
-    assert (made / "unet" / "diffusion_pytorch_model.fp16.bin").is_file()
-    assert run(convert, tiny_v1, made, "--use_safetensors", "--bf16", "--variant", "fp16", "--reference_model", other) == 0
-    pipeline = StableDiffusionPipeline.from_pretrained(made, variant="fp16", local_files_only=True, torch_dtype=torch.bfloat16)
+    converted = tmp_path / "made"
+    assert run(convert, tiny_v1, converted, "--bf16", "--variant", "fp16", "--reference_model", other) == 0
+    assert (converted / "unet" / "diffusion_pytorch_model.fp16.bin").is_file()
+    assert run(convert, tiny_v1, converted, "--use_safetensors", "--bf16", "--variant", "fp16", "--reference_model", other) == 0
+    pipeline = StableDiffusionPipeline.from_pretrained(converted, variant="fp16", local_files_only=True, torch_dtype=torch.bfloat16)
     assert type(pipeline.scheduler).__name__ == "DDIMScheduler" and pipeline.scheduler.config.prediction_type == "v_prediction"
     name = "model.diffusion_model.input_blocks.0.0.weight"
     assert torch.equal(pipeline.unet.conv_in.weight, load_file(tiny_v1)[name].bfloat16())
@@ -75,26 +76,26 @@ def test_between_single_files_all_tensors_stay(tiny_v1: Path, tmp_path: Path, ca
     assert run(convert, tiny_v1, half, "--float") == 0
     kinds = {name: info.dtype for name, info in open_weights(half, "x").infos.items()}
     assert kinds["first_stage_model.quant_conv.weight"] == "F32" and kinds["model_ema.num_updates"] == "I32"
-    for target, options, said in (
-        ("x.safetensors", ("--fp16", "--bf16"), "--fp16, --bf16, --float: are precisions of the same weights"),
-        ("x.safetensors", ("--v1", "--v2"), "--v1, --v2: contradict each other; remove the wrong one"),
-        ("x.safetensors", ("--v2",), "--v2: model_to_load is a Stable Diffusion v1 model"),
-        ("x.safetensors", ("--variant", "fp16"), "--variant: is for writing a Diffusers folder"),
-        ("x.safetensors", ("--metadata", "name"), "--metadata 'name': write it as {'name': 'mine'"),
-        ("x.safetensors", ("--v_parameterization",), "--v_parameterization: single files do not record it"),
-        ("x.ckpt", ("--metadata", "{}"), ".ckpt files have no metadata"),
-        ("x", ("--epoch", 1), "--epoch: is for writing a single file"),
+    for target, options, asked in (
+        ("x.safetensors", ("--fp16", "--bf16"), ("OPT-008", "--fp16, --bf16, --float")),
+        ("x.safetensors", ("--v1", "--v2"), ("OPT-008", "--v1, --v2")),
+        ("x.safetensors", ("--v2",), ("MODEL-007", "--v2:", "v1 model")),
+        ("x.safetensors", ("--variant", "fp16"), ("OPT-008", "--variant:", "folder")),
+        ("x.safetensors", ("--metadata", "name"), ("TOOL-009", "--metadata 'name'", "{'name': 'mine'")),
+        ("x.safetensors", ("--v_parameterization",), ("OPT-008", "--v_parameterization:", "single files")),
+        ("x.ckpt", ("--metadata", "{}"), ("OPT-008", "--metadata", ".ckpt")),
+        ("x", ("--epoch", 1), ("OPT-008", "--epoch:", "single file")),
     ):
         assert run(convert, tiny_v1, tmp_path / target, *options) == 2
-        assert said in capsys.readouterr().err
+        refusal(capsys.readouterr().err, *asked)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["half.safetensors", "m.ckpt", "m.safetensors"]
 
 
 @pytest.mark.parametrize(("flag", "dtype"), [("--fp16", torch.float16), ("--bf16", torch.bfloat16), ("--float", torch.float32)])
 @pytest.mark.parametrize("target", ["x.safetensors", "x.ckpt", "x"])
 def test_the_networks_are_written_in_the_precision_asked_for(flag: str, dtype: torch.dtype, target: str, tmp_path: Path) -> None:
-    made = torch.float32 if dtype != torch.float32 else torch.bfloat16  # another one, so that leaving it as it is would show
-    source = write_checkpoint(tmp_path / "source.safetensors", dtype=made)
+    stored = torch.float32 if dtype != torch.float32 else torch.bfloat16  # another one, so that leaving it as it is would show
+    source = write_checkpoint(tmp_path / "source.safetensors", dtype=stored)
     assert run(convert, source, tmp_path / target, flag) == 0
     before, name = load_file(source), "model.diffusion_model.input_blocks.0.0.weight"
     if target == "x":
@@ -113,8 +114,7 @@ def test_the_networks_are_written_in_the_precision_asked_for(flag: str, dtype: t
 def test_a_flag_of_the_wrong_version_is_told(tiny_v1: Path, tiny_v2: Path, target: str, tmp_path: Path, capsys) -> None:
     for model, flag, version in ((tiny_v1, "--v2", "v1"), (tiny_v2, "--v1", "v2")):
         assert run(convert, model, tmp_path / target, flag) == 2
-        said = f"error: {flag}: model_to_load is a Stable Diffusion {version} model; remove the flag [SD-MODEL-007]"
-        assert capsys.readouterr().err.splitlines()[-1] == said
+        refusal(capsys.readouterr().err.splitlines()[-1:], "MODEL-007", f"{flag}: model_to_load", f"{version} model", "remove the flag")
     assert not list(tmp_path.iterdir())
 
 
@@ -136,9 +136,9 @@ def lora(tmp_path: Path) -> Path:
 
 def test_metadata_is_shown_for_people_and_for_programs(lora: Path, capsys) -> None:
     assert run(show_metadata, "--model", lora) == 0
-    told = capsys.readouterr().out
-    assert "l.safetensors: 2 tensors (2 F32), 360,001 numbers" in told and "10_cat: grün 12, cat 3" in told
-    assert told.index("training:") < told.index("hashes:") < told.index("other:\n  title:")
+    output = capsys.readouterr().out
+    assert "l.safetensors: 2 tensors (2 F32), 360,001 numbers" in output and "10_cat: grün 12, cat 3" in output
+    assert output.index("training:") < output.index("hashes:") < output.index("other:\n  title:")
     assert run(show_metadata, "--model", lora, "--json") == 0
     assert json.loads(capsys.readouterr().out) == metadata(lora)
 
@@ -162,16 +162,16 @@ def test_entries_are_changed_and_tensors_and_hashes_stay_true(lora: Path, tmp_pa
 def test_an_edit_that_cannot_be_is_told_and_changes_nothing(lora: Path, tmp_path: Path, capsys) -> None:
     before = lora.read_bytes()
     (tmp_path / "bad.json").write_text("{", encoding="utf-8")
-    for options, said in (
-        ((), "nothing to change"),
-        (("--remove", "ss_nothing"), "--remove ss_nothing: no entry matches"),
-        (("--set", "title"), "--set 'title': must be key=value"),
-        (("--from_json", tmp_path / "bad.json"), "is not valid JSON"),
-        (("--set", "a=1", "--save_to", tmp_path / "x.ckpt"), "only a .safetensors file has metadata"),
+    for options, asked in (
+        ((), ("TOOL-002", "--set, --remove, --from_json, --clear")),
+        (("--remove", "ss_nothing"), ("TOOL-009", "--remove ss_nothing")),
+        (("--set", "title"), ("OPT-010", "--set 'title'", "key=value")),
+        (("--from_json", tmp_path / "bad.json"), ("CFG-002", f"--from_json {tmp_path / 'bad.json'}", "JSON")),
+        (("--set", "a=1", "--save_to", tmp_path / "x.ckpt"), ("TOOL-009", "--save_to", ".safetensors")),
     ):
         assert run(edit_metadata, "--model", lora, *options) == 2
-        assert said in capsys.readouterr().err
+        refusal(capsys.readouterr().err, *asked)
     torch.save({"a": torch.zeros(1)}, tmp_path / "x.pt")
     assert run(show_metadata, "--model", tmp_path / "x.pt") == 2
-    assert "is not a .safetensors file, and only those have metadata" in capsys.readouterr().err
+    refusal(capsys.readouterr().err, "TOOL-009", tmp_path / "x.pt", ".safetensors")
     assert lora.read_bytes() == before

@@ -12,7 +12,7 @@ import pytest
 from library.data.batching.buckets import FilledData, Placement, bucket_sizes, fill, place
 from library.data.config.blueprint import DatasetBlueprint, DatasetOptions, DatasetSpec, SubsetOptions
 from library.data.scan.records import ImageRecord, Scan
-from library.errors import UserError
+from tests.messages import message, refused
 
 BUCKETS = DatasetOptions((512, 512), enable_bucket=True)
 NO_UPSCALE = replace(BUCKETS, bucket_no_upscale=True)
@@ -41,7 +41,7 @@ def test_square_side_is_the_floored_root_of_the_area() -> None:
         ((1000, 1000), (512, 512), (512, 512)),
         ((64, 64), (512, 512), (512, 512)),  # enlarged
         ((768, 320), (768, 320), (768, 320)),  # is a bucket itself: not moved to 704×320
-        # 1.5 lies 0.167 from 640×384 (1.667) and 0.214 from 576×448 (1.286); narrower than the bucket: by width, 400·640/600 = 426.67
+        # 1.5 is 0.167 from 640×384 (1.667) and 0.214 from 576×448 (1.286); narrower than the bucket: by width, 400·640/600 = 426.67
         ((600, 400), (640, 384), (640, 427)),
         ((400, 600), (384, 576 + 64), (427, 640)),
         # 4/3: 0.048 from 1.286; wider than it: by height, 800·448/600 = 597.33
@@ -50,7 +50,7 @@ def test_square_side_is_the_floored_root_of_the_area() -> None:
         ((600, 800), (448, 576), (448, 597)),
         ((30000, 100), (1024, 256), (76800, 256)),
         ((63, 500), (256, 1024), (256, 2032)),  # 500·256/63 = 2031.7
-        ((1600, 900), (704 - 64, 384), (683, 384)),  # 1.778 lies 0.111 from 1.667, 0.422 from 2.2; 1600·384/900 = 682.67
+        ((1600, 900), (704 - 64, 384), (683, 384)),  # 1.778 is 0.111 from 1.667, 0.422 from 2.2; 1600·384/900 = 682.67
     ],
 )
 def test_image_lands_in_the_bucket_that_the_rule_says(size: tuple[int, int], bucket: tuple[int, int], resized: tuple[int, int]) -> None:
@@ -60,8 +60,8 @@ def test_image_lands_in_the_bucket_that_the_rule_says(size: tuple[int, int], buc
 def test_of_equally_near_buckets_the_first_in_order_wins() -> None:
     options = DatasetOptions((128, 128), enable_bucket=True, min_bucket_reso=64, max_bucket_reso=128)
     assert bucket_sizes(options) == ((64, 128), (128, 64), (128, 128))
-    assert place((60, 80), options) == Placement((64, 128), (96, 128))  # 0.75 lies 0.25 from 0.5 and from 1
-    assert place((90, 60), options) == Placement((128, 64), (128, 85))  # 1.5 lies 0.5 from 2 and from 1
+    assert place((60, 80), options) == Placement((64, 128), (96, 128))  # 0.75 is 0.25 from 0.5 and from 1
+    assert place((90, 60), options) == Placement((128, 64), (128, 85))  # 1.5 is 0.5 from 2 and from 1
 
 
 def test_half_a_pixel_is_rounded_up() -> None:
@@ -167,7 +167,7 @@ def test_too_few_regularization_images_are_cycled_to_the_number_of_train_images_
 def test_too_many_regularization_images_are_left_over_told_and_take_turns() -> None:
     filled = data((SubsetOptions(num_repeats=2), 3, (512, 512)), (SubsetOptions(is_reg=True), 20, (512, 512)))
     assert filled.figures[0].reg_left_over == 14
-    assert "14 of 20 regularization images left over" in filled.findings[0]
+    message(filled.findings[:1], "14 of 20 regularization images")
     epochs = [shown(filled, epoch, reg=True) for epoch in range(10)]
     assert all(sum(counts.values()) == 6 == len(counts) for counts in epochs)
     assert sum(epochs, Counter()) == Counter({3 + n: 3 for n in range(20)})
@@ -198,7 +198,7 @@ def test_repeats_weigh_regularization_folders() -> None:
 def test_image_that_cannot_fill_a_step_is_left_out_and_told() -> None:
     filled = data((SubsetOptions(), 2, (512, 512)), (SubsetOptions(), 1, (3000, 63)), options=NO_UPSCALE)
     assert len(filled.records) == 2 and "3000×63" in filled.findings[0] and "bucket_reso_steps" in filled.findings[0]
-    with pytest.raises(UserError, match="40×40"):
+    with refused("DATA-012", "bucket_reso_steps", "0/0.png (40×40)"):
         data((SubsetOptions(place="here"), 1, (40, 40)), options=NO_UPSCALE)
 
 

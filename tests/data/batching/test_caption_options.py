@@ -22,6 +22,7 @@ from library.data.scan.records import scan
 from library.data.scan.validation_split import split_validation
 from library.seeds import fold, python_rng
 from tests.data.material import encode, filled, one_epoch, photos, read, tokenize
+from tests.messages import message
 
 FULL = SubsetOptions(
     shuffle_caption=True,
@@ -178,8 +179,8 @@ def test_tags_of_metadata_stand_behind_each_line_of_the_caption(tmp_path: Path) 
     keys = "[[datasets]]\nresolution = 64\n[[datasets.subsets]]\nimage_dir = '{0}/img'\nmetadata_file = '{0}/meta.json'\n{1}"
     captions = {}
     for name, more in (("plain", ""), ("lines", "enable_wildcard = true"), ("other", "caption_separator = ';'")):
-        found = scan(read(tmp_path, keys.format(tmp_path.as_posix(), more)))
-        captions[name] = [record.caption for record in found.records]
+        records = scan(read(tmp_path, keys.format(tmp_path.as_posix(), more))).records
+        captions[name] = [record.caption for record in records]
     assert captions["lines"] == ["one, t,u\ntwo, t,u", "t, u", "x\ny"]
     assert captions["plain"][1] == "t, u" and captions["other"][0] == "one\ntwo;t\nu"
 
@@ -217,9 +218,9 @@ def test_what_cannot_act_is_told(tmp_path: Path) -> None:
     def findings(keys: str) -> list[str]:
         return list(scan(read(tmp_path, CONFIG.format((tmp_path / "dog").as_posix(), keys))).findings)
 
-    assert any("keep_tokens_separator ||| stays in the captions" in line for line in findings("keep_tokens_separator = '|||'"))
+    message(findings("keep_tokens_separator = '|||'"), "keep_tokens_separator |||", "captions")
     assert not any("keep_tokens" in line for line in findings("keep_tokens_separator = '|||'\nshuffle_caption = true"))
-    assert any("the first line gets caption_prefix" in line for line in findings("enable_wildcard = true\ncaption_prefix = 'x'"))
+    message(findings("enable_wildcard = true\ncaption_prefix = 'x'"), "first line", "caption_prefix")
 
 
 def test_affixes_are_part_of_what_is_drawn_from() -> None:

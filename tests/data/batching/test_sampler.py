@@ -14,8 +14,8 @@ from library.data.batching.buckets import FilledData, fill
 from library.data.batching.sampler import Begun, Cut, EpochSampler, GlobalBatch, by_update
 from library.data.config.blueprint import DatasetBlueprint, DatasetOptions, DatasetSpec, SubsetOptions
 from library.data.scan.records import ImageRecord, Scan
-from library.errors import UserError
 from library.seeds import python_rng
+from tests.messages import refused
 
 SIZES = [(512, 512), (600, 400), (400, 600), (512, 512), (800, 600), (512, 512), (601, 400)]
 
@@ -149,7 +149,7 @@ def test_the_images_of_an_update_share_out_its_strata_whatever_the_batches(proce
         assert sorted(orders[-1]) == [(place, len(images)) for place in range(len(images))]
         shares = [sampler.share(batch, process) for batch in batches[begin : begin + 3] for process in range(processes)]
         assert {(r.record, r.repeat, r.stratum) for share in shares for r in share} == {(r.record, r.repeat, r.stratum) for r in images}
-    assert len(set(orders)) > 1  # the order is drawn anew for each update
+    assert len(set(orders)) > 1  # the order is drawn again for each update
     assert list(by_update(sampler.epoch(1, start=6), 3, sampler.seed)) == batches[6:]  # a resumed run has the same
     assert list(by_update(sampler.epoch(1), 3, 8)) != batches
 
@@ -195,7 +195,7 @@ def test_an_epoch_that_goes_on_in_batches_of_other_sizes_shows_each_image_once(c
         sampler = EpochSampler(data(batch_size), 7, processes, Begun(3, tuple(cuts)))
         batches = sampler.epoch(3)
         assert len(batches) == sampler.length(3)
-        end = 4 * sampler.batches_per_epoch  # so that what counts batches goes on where epoch 4 begins
+        end = 4 * sampler.batches_per_epoch  # so that what counts batches continues where epoch 4 begins
         assert [{request.batch for request in batch} for batch in batches] == [{number} for number in range(end - len(batches), end)]
         assert all(len({(r.record, r.repeat) for r in batch}) == len(batch) <= max(sampler.sizes) for batch in batches)
         assert list(sampler.epoch(3, 2)) == list(batches[2:])
@@ -236,7 +236,7 @@ def test_a_size_of_which_nothing_is_left_gives_its_batches_to_another() -> None:
     assert len(batches) == len(EpochSampler(filled, 7).epoch(0))
     assert all(len({filled.placements[request.record].bucket for request in batch}) == 1 for batch in batches)
     assert "0/0/b" not in {filled.records[request.record].key for batch in batches for request in batch}
-    with pytest.raises(UserError, match="every image is excluded from"):
+    with refused("DATA-012"):
         sampler.leave_out({record.key for record in filled.records})
 
 
@@ -260,7 +260,7 @@ def test_repeats_take_eight_bytes_a_draw_and_the_order_is_what_it_was(tmp_path: 
 
 
 def test_regularization_images_have_their_turn_with_repeats_that_count_from_each_epochs_beginning() -> None:
-    """By going through them one after the other, as the rule is told."""
+    """By going through them in turn, as the rule says."""
     filled = data(reg=3)
     for epoch in range(4):
         for bucket in filled.buckets:
@@ -277,5 +277,5 @@ def test_an_epoch_that_repeats_make_endless_is_refused() -> None:
     subset = SubsetOptions(num_repeats=1_000_000, place="x.toml: datasets[0].subsets[0]")
     records = tuple(ImageRecord(Path(str(n)), (64, 64), "", subset, 0, f"0/0/{n}") for n in range(21))
     scanned = Scan(DatasetBlueprint((DatasetSpec(DatasetOptions((64, 64), 1), (subset,)),)), records, ())
-    with pytest.raises(UserError, match=r"num_repeats makes 21 images 21,000,000 per epoch, and 20,000,000 is the maximum; lower"):
+    with refused("DATA-013", "x.toml: datasets[0].subsets[0]", "num_repeats", "21 images", "21,000,000", "20,000,000"):
         fill(scanned)

@@ -1,4 +1,4 @@
-"""Reading a dataset config: levels, forms, and every fault in one go, in words that say what to do."""
+"""Reading a dataset config: levels, forms, and all errors at once, each with what to do."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from library.options.declare import options_of
 from library.options.groups.scripts import TrainNetwork
 from tests.data.config.faults import ONE, faults
 from tests.data.material import config, read
+from tests.messages import message, refusal, refusals
 
 ROOT = Path(__file__).parents[3]
 
@@ -97,62 +98,58 @@ resolution = 500
 
 def test_all_faults_are_told_in_one_go_with_place_value_and_remedy(folder: Path) -> None:
     lines = faults(folder, EVERYTHING_WRONG, {"min_bucket_reso": 3}, frozenset({"dreambooth"}))
-    for place, words in [
-        ("set.toml: resoluton", "did you mean resolution?"),
-        ("set.toml: general.enable_bucket", 'is "true"; expected true or false'),
-        ("set.toml: general.image_dir", "belongs under [[datasets.subsets]]"),
-        ("set.toml: general.train_batch_size", "did you mean batch_size?"),
-        ("set.toml: general.max_token_length", "--config_file"),
-        ("set.toml: datasets[0].resolution", "[512, -500]; expected pixels"),
-        ("set.toml: datasets[0].batch_sise", "did you mean batch_size?"),
-        ("set.toml: datasets[0].keep_tokens", "is -1; expected a whole number from 0 to"),
-        ("set.toml: datasets[0].subsets[0].image_dir", f"did you mean '{folder / 'dog'}'?"),
-        (
-            "set.toml: datasets[0].subsets[0].num_repeats",
-            'is "10"; expected a whole number from 0 to 1000000, e.g. num_repeats = 10 (without quotes)',
-        ),
-        ("set.toml: datasets[0].subsets[1].image_dir", "has no images"),
-        ("set.toml: datasets[0].subsets[1].batch_size", "belongs under [[datasets]] or [general]"),
-        ("set.toml: datasets[0].subsets[1].is_reg", "is 1; expected true or false"),
-        ("set.toml: datasets[1].subsets[0].image_dir", "\\t is a tab"),
-        ("set.toml: datasets[1].subsets[0].caption_dropout_rate", "1.5; expected a number from 0 to 1"),
-        ("set.toml: datasets[1].subsets[0].caption_extension", 'caption_extension = ".txt"'),
-        ("set.toml: datasets[1] mixes subsets", "(subsets[1]) and without (subsets[0], subsets[2]); put the two kinds"),
-        ("set.toml: datasets[1].subsets[1].metadata_file", "use fine_tune.py or train_network.py"),
-        ("set.toml: datasets[1].subsets[1].is_reg", "contradicts metadata_file"),
-        ("set.toml: datasets[1].subsets[1].metadata_file", f"does not exist; did you mean '{folder / 'meta.json'}'?"),
-        ("set.toml: datasets[1].subsets[2].image_dir", "is a file; name its folder"),
-        ("set.toml: datasets[1].subsets[2].face_crop_aug_range", "the smaller one first"),
-        ("--min_bucket_reso", "is 3; expected a whole number from 8 to 32768, e.g. --min_bucket_reso 256"),
+    for code, place, *names in [
+        ("CFG-006", "resoluton", "resolution?"),
+        ("CFG-008", "general.enable_bucket", '"true"', "enable_bucket = true"),
+        ("CFG-007", "general.image_dir", "[[datasets.subsets]]"),
+        ("CFG-006", "general.train_batch_size", "batch_size?"),
+        ("CFG-006", "general.max_token_length", "--config_file"),
+        ("CFG-008", "datasets[0].resolution", "[512, -500]", "pixels"),
+        ("CFG-006", "datasets[0].batch_sise", "batch_size?"),
+        ("CFG-008", "datasets[0].keep_tokens", "is -1", "0 to"),
+        ("PATH-001", "datasets[0].subsets[0].image_dir", f"'{folder / 'dog'}'?"),
+        ("CFG-008", "datasets[0].subsets[0].num_repeats", '"10"', "0 to 1000000", "num_repeats = 10", "quotes"),
+        ("DATA-003", "datasets[0].subsets[1].image_dir", folder / "empty"),
+        ("CFG-007", "datasets[0].subsets[1].batch_size", "[[datasets]]", "[general]"),
+        ("CFG-008", "datasets[0].subsets[1].is_reg", "is 1", "is_reg = true"),
+        ("CFG-008", "datasets[1].subsets[0].image_dir", "\\t is a tab"),
+        ("CFG-008", "datasets[1].subsets[0].caption_dropout_rate", 1.5, "0 to 1"),
+        ("CFG-008", "datasets[1].subsets[0].caption_extension", '"txt"', 'caption_extension = ".txt"'),
+        ("CFG-010", "datasets[1]", "(subsets[1])", "(subsets[0], subsets[2])", "[[datasets]]"),
+        ("DATA-008", "datasets[1].subsets[1].metadata_file", "fine_tune.py or train_network.py"),
+        ("CFG-010", "datasets[1].subsets[1].is_reg", "metadata_file"),
+        ("PATH-001", "datasets[1].subsets[1].metadata_file", f"'{folder / 'meta.json'}'?"),
+        ("PATH-003", "datasets[1].subsets[2].image_dir", folder / "dog/00.png"),
+        ("CFG-008", "datasets[1].subsets[2].face_crop_aug_range", "[4.0, 2.0]", "smaller one first"),
+        ("OPT-006", "--min_bucket_reso", 3, "8 to 32768", "--min_bucket_reso 256"),
     ]:
-        assert [line for line in lines if line.startswith(place) and words in line.replace("/", "\\" if "\\" in words else "/")], (
-            place,
-            words,
-        )
+        where = str(place) if code == "OPT-006" else f"set.toml: {place}"
+        refusal([line for line in lines if line.startswith(where)], str(code), *names)
     assert len(lines) == len(set(lines)) == 23, "nothing twice, nothing made up"
 
 
 @pytest.mark.parametrize(
-    ("dataset", "words"),
+    ("dataset", "asked"),
     [
-        ("", "resolution is missing; add resolution = 512"),
-        ("resolution = 500", "500×500 is not divisible by 8 (best: by 64); nearest: 512×512"),
-        ("resolution = '51a'", "expected pixels"),
-        ("resolution = true", "expected pixels"),
-        ("resolution = 512\nenable_bucket = true\nmin_bucket_reso = 1024\nmax_bucket_reso = 256", "is greater than max_bucket_reso 256"),
-        ("resolution = 512\nenable_bucket = true\nmin_bucket_reso = 300", "not divisible by bucket_reso_steps 64; nearest: 256 or 320"),
-        ("resolution = 512\nenable_bucket = true\nmax_bucket_reso = 1000", "nearest: 960 or 1024"),
-        ("resolution = 512\nenable_bucket = true\nbucket_reso_steps = 20", "bucket_reso_steps 20 is not divisible by 8"),
-        ("resolution = 128\nenable_bucket = true", "min_bucket_reso 256 is greater than a side of resolution 128×128"),
-        ("resolution = [512, 192]\nenable_bucket = true", "min_bucket_reso 256 is greater than a side of resolution 512×192"),
-        ("resolution = [512, 1536]\nenable_bucket = true", "max_bucket_reso 1024 is smaller than a side of resolution 512×1536"),
-        ("resolution = 1536\nenable_bucket = true", "max_bucket_reso 1024 is smaller than a side"),
-        ("resolution = 48\nenable_bucket = true\nbucket_no_upscale = true", "smaller than one step"),
+        ("", ("CFG-011", "resolution = 512")),
+        ("resolution = 500", ("OPT-017", "500×500", "by 8", "by 64", "512×512")),
+        ("resolution = '51a'", ("CFG-008", '"51a"', "pixels")),
+        ("resolution = true", ("CFG-008", "is true", "pixels")),
+        ("resolution = 512\nenable_bucket = true\nmin_bucket_reso = 1024\nmax_bucket_reso = 256",
+         ("OPT-017", "min_bucket_reso 1024", "max_bucket_reso 256")),
+        ("resolution = 512\nenable_bucket = true\nmin_bucket_reso = 300",
+         ("OPT-017", "min_bucket_reso 300", "bucket_reso_steps 64", "256 or 320")),
+        ("resolution = 512\nenable_bucket = true\nmax_bucket_reso = 1000", ("OPT-017", "max_bucket_reso 1000", "960 or 1024")),
+        ("resolution = 512\nenable_bucket = true\nbucket_reso_steps = 20", ("OPT-017", "bucket_reso_steps 20", "by 8")),
+        ("resolution = 128\nenable_bucket = true", ("OPT-017", "min_bucket_reso 256", "128×128", "min_bucket_reso = 64")),
+        ("resolution = [512, 192]\nenable_bucket = true", ("OPT-017", "min_bucket_reso 256", "512×192", "min_bucket_reso = 64")),
+        ("resolution = [512, 1536]\nenable_bucket = true", ("OPT-017", "max_bucket_reso 1024", "512×1536", "max_bucket_reso = 3072")),
+        ("resolution = 1536\nenable_bucket = true", ("OPT-017", "max_bucket_reso 1024", "1536×1536", "max_bucket_reso = 3072")),
+        ("resolution = 48\nenable_bucket = true\nbucket_no_upscale = true", ("OPT-017", "48×48", "bucket_reso_steps 64")),
     ],
 )  # fmt: skip
-def test_size_that_cannot_be_trained_is_refused_with_the_nearest_that_can(folder: Path, dataset: str, words: str) -> None:
-    (line,) = faults(folder, ONE.format(dataset, ""))
-    assert line.startswith("set.toml: datasets[0]") and words in line
+def test_size_that_cannot_be_trained_is_refused_with_the_nearest_that_can(folder: Path, dataset: str, asked: tuple[str, ...]) -> None:
+    refusals(faults(folder, ONE.format(dataset, "")), (*asked, "set.toml: datasets[0]"))
 
 
 def test_min_and_max_do_not_matter_without_buckets_or_upscaling(folder: Path) -> None:
@@ -162,21 +159,20 @@ def test_min_and_max_do_not_matter_without_buckets_or_upscaling(folder: Path) ->
 
 
 def test_folder_whose_folders_hold_the_images_is_told(folder: Path) -> None:
-    (line,) = faults(folder, f"[[datasets]]\nresolution = 512\n[[datasets.subsets]]\nimage_dir = '{folder}'\nclass_tokens = 'x'")
-    assert "has no images itself, but its folders do: 'dog' (2 images), 'reg' (1 image)" in line
+    lines = faults(folder, f"[[datasets]]\nresolution = 512\n[[datasets.subsets]]\nimage_dir = '{folder}'\nclass_tokens = 'x'")
+    refusals(lines, ("DATA-003", f"image_dir: '{folder}'", "'dog' (2 images)", "'reg' (1 image)"))
 
 
 @pytest.mark.parametrize(
-    ("text", "words"),
+    ("text", "asked"),
     [
-        ("resolution = 512\n" + ONE.format("", ""), "resolution is not allowed here; it belongs under [[datasets]] or [general]"),
-        (ONE.format("resolution = [512, 0]", ""), "resolution is [512, 0]"),
-        (ONE.format("resolution = 512", "face_crop_aug_range = [0.5, 2.0]"), "both at least 1"),
+        ("resolution = 512\n" + ONE.format("", ""), ("CFG-007", "resolution", "[[datasets]]", "[general]")),
+        (ONE.format("resolution = [512, 0]", ""), ("CFG-008", "resolution is [512, 0]")),
+        (ONE.format("resolution = 512", "face_crop_aug_range = [0.5, 2.0]"), ("CFG-008", "[0.5, 2.0]", "at least 1")),
     ],
 )
-def test_one_fault_is_told_once(folder: Path, text: str, words: str) -> None:
-    (line,) = faults(folder, text)
-    assert words in line
+def test_one_fault_is_told_once(folder: Path, text: str, asked: tuple[str, ...]) -> None:
+    refusals(faults(folder, text), asked)
 
 
 def test_a_subset_without_images_beside_others_is_left_out_with_a_warning(folder: Path) -> None:
@@ -185,17 +181,17 @@ def test_a_subset_without_images_beside_others_is_left_out_with_a_warning(folder
     blueprint = read(folder, (ONE.format("resolution = 512", "") + more).replace("HERE", folder.as_posix()))
     assert [subset.image_dir for subset in blueprint.subsets()] == [folder / "dog"]
     first, second = blueprint.findings
-    assert first.startswith("set.toml: datasets[0].subsets[1].image_dir: ") and first.endswith("it is empty; it is skipped")
-    assert second.startswith("set.toml: datasets[1].subsets[0].image_dir: ")
+    message([first], "set.toml: datasets[0].subsets[1].image_dir:", "empty", "skipped")
+    message([second], "set.toml: datasets[1].subsets[0].image_dir:", "empty", "skipped")
 
 
 def test_keys_of_sd_scripts_that_do_nothing_here_are_told_in_one_finding(folder: Path) -> None:
     text = ONE.format("resolution = 512\nskip_image_resolution = '64,64'", "cache_info = true").replace("HERE", folder.as_posix())
     (line,) = read(folder, text).findings
-    assert line == (
-        "set.toml: keys without effect: skip_image_resolution, cache_info – of sd-scripts (this suite has nothing of the kind); remove them"
+    message([line], "set.toml:", "skip_image_resolution, cache_info", "sd-scripts", "remove them")
+    refusals(
+        faults(folder, ONE.format("resolution = 512", "caption_extensoin = '.txt'")), ("CFG-006", "caption_extensoin", "caption_extension?")
     )
-    assert "did you mean caption_extension?" in faults(folder, ONE.format("resolution = 512", "caption_extensoin = '.txt'"))[0]
 
 
 @pytest.mark.parametrize(("steps", "used"), [(1, 8), (7, 8), (8, 8), (32, 32)])
@@ -207,37 +203,35 @@ def test_the_finest_steps_of_buckets_are_8_pixels(folder: Path, steps: int, used
 def test_folder_of_hidden_images_is_told_as_such(folder: Path) -> None:
     (folder / "mac").mkdir()
     (folder / "mac/._a.png").write_bytes(b"a Mac's note")
-    (line,) = faults(folder, ONE.replace("HERE/dog", "HERE/mac").format("resolution = 512", ""))
-    assert "has no images (.png .jpg .jpeg .webp .bmp" in line and "): it contains 1 hidden file" in line
+    lines = faults(folder, ONE.replace("HERE/dog", "HERE/mac").format("resolution = 512", ""))
+    refusals(lines, ("DATA-003", f"image_dir: '{folder / 'mac'}'", ".png .jpg .jpeg .webp .bmp", "1 hidden file"))
 
 
 def test_script_for_metadata_only_refuses_folders(folder: Path) -> None:
-    (line,) = faults(folder, ONE.format("resolution = 512", ""), forms=frozenset({METADATA}))
-    assert "trains from metadata files" in line and "train_db.py or train_network.py" in line
+    lines = faults(folder, ONE.format("resolution = 512", ""), forms=frozenset({METADATA}))
+    refusals(lines, ("DATA-008", "metadata_file = ", "train_db.py or train_network.py"))
 
 
 def test_other_faults_of_a_subset_are_not_told_as_missing_repeats(folder: Path) -> None:
-    (line,) = faults(folder, ONE.format("resolution = 512", "keep_tokens = -1"))
-    assert "keep_tokens is -1" in line
+    refusals(faults(folder, ONE.format("resolution = 512", "keep_tokens = -1")), ("CFG-008", "keep_tokens is -1"))
 
 
 @pytest.mark.parametrize(
-    ("dataset", "words"),
+    ("dataset", "names"),
     [
-        ("min_bucket_reso = 128\nbucket_no_upscale = true", "min_bucket_reso and bucket_no_upscale has no effect without buckets"),
-        ("bucket_reso_steps = 32", "bucket_reso_steps has no effect without buckets; set enable_bucket = true, or remove it"),
-        (
-            "enable_bucket = true\nbucket_no_upscale = true\nmax_bucket_reso = 2048",
-            "max_bucket_reso has no effect with bucket_no_upscale",
-        ),
-        ("enable_bucket = true\nmin_bucket_reso = 128\nbucket_reso_steps = 32", None),
-        ("enable_bucket = true\nbucket_no_upscale = true\nbucket_reso_steps = 32", None),
-        ("min_bucket_reso = 256", None),  # as it is without being said
+        ("min_bucket_reso = 128\nbucket_no_upscale = true", ("min_bucket_reso and bucket_no_upscale", "enable_bucket = true")),
+        ("bucket_reso_steps = 32", ("bucket_reso_steps", "enable_bucket = true", "remove it")),
+        ("enable_bucket = true\nbucket_no_upscale = true\nmax_bucket_reso = 2048", ("max_bucket_reso", "bucket_no_upscale", "remove it")),
+        ("enable_bucket = true\nmin_bucket_reso = 128\nbucket_reso_steps = 32", ()),
+        ("enable_bucket = true\nbucket_no_upscale = true\nbucket_reso_steps = 32", ()),
+        ("min_bucket_reso = 256", ()),  # the value without the key
     ],
 )
-def test_keys_of_buckets_that_do_nothing_are_told(folder: Path, dataset: str, words: str | None) -> None:
+def test_keys_of_buckets_that_do_nothing_are_told(folder: Path, dataset: str, names: tuple[str, ...]) -> None:
     findings = read(folder, ONE.format(f"resolution = 512\n{dataset}", "").replace("HERE", folder.as_posix())).findings
-    assert findings == () if words is None else words in findings[0] and findings[0].startswith("set.toml: datasets[0]: ")
+    assert len(findings) == bool(names)
+    if names:
+        message(findings, "set.toml: datasets[0]:", *names)
 
 
 def test_duplicate_and_unrepeated_subsets_are_left_out_with_a_finding(folder: Path) -> None:
@@ -290,7 +284,8 @@ def test_config_is_read_without_torch_and_in_a_moment(folder: Path) -> None:
 @pytest.mark.parametrize("repeats", ["1000001", "20000000", "9" * 60])
 def test_repeats_have_a_bound(folder: Path, repeats: str) -> None:
     (line,) = faults(folder, ONE.format("resolution = 512", f"num_repeats = {repeats}"))
-    assert "num_repeats is" in line and "expected a whole number from 0 to 1000000" in line and len(line) < 200
+    refusal([line], "CFG-008", "num_repeats", "0 to 1000000")
+    assert len(line) < 200
 
 
 @pytest.mark.parametrize("mark", [" {}", "{} ", "'{}'", "“{}”", "\u3000{}"])
@@ -298,4 +293,5 @@ def test_blanks_and_quotes_inside_a_path_are_told(folder: Path, mark: str) -> No
     quote = '"' if "'" in mark else "'"
     text = ONE.replace("'HERE/dog'", quote + mark.format("HERE/dog") + quote).format("resolution = 512", "")
     (line,) = faults(folder, text)
-    assert f"write '{folder / 'dog'}'" in line and ("quotes inside the quotes" in line) == any(sign in mark for sign in "'“")
+    refusal([line], "PATH-001", "image_dir", f"write '{folder / 'dog'}'")
+    assert ("quotes inside the quotes" in line) == any(sign in mark for sign in "'“")

@@ -1,4 +1,4 @@
-"""The form of a config file, TOML or JSON: what is not readable is told by its line, and what looks alike is read alike."""
+"""The form of a config file, TOML or JSON: an error names the line, and what looks alike is read alike."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from library.data.config.build import read_config
 from library.errors import UserError
 from tests.data.config.faults import ONE, faults
 from tests.data.material import BOTH, config, read
+from tests.messages import refusal, refusals, refused
 
 
 def test_json_says_the_same_as_toml(folder: Path) -> None:
@@ -22,65 +23,69 @@ def test_json_says_the_same_as_toml(folder: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "words"),
+    ("text", "asked"),
     [
-        ("[[datasets]]\nresolution = 512\nresolution = 512\n", "line 3"),
-        ('[[datasets]]\nresolution = 512\n[[datasets.subsets]]\nimage_dir = "C:\\Users\\dog"\n', "line 4: is not TOML: a backslash"),
-        ("[[datasets]]\nresolution = [512, 7.5]\n", "line 2: is not TOML: the numbers in [ ] must be all whole"),
-        ("[[datasets]]\nenable_bucket = True\n", "line 2: is not TOML: write true or false, in lower case"),
-        ("[[datasets]]\n[[datasets.subsets]]\nimage_dir = C:\\photos\n", "line 3: is not TOML: text such as a path needs quotes"),
-        ("[[datasets]]\n[[datasets.subsets]]\nimage_dir = /home/me  # mine\n", "line 3: is not TOML: text such as a path needs quotes"),
-        ("[[datasets]]\nresolution = 512, 768  # wide\n", "line 2: is not TOML: write two numbers in square brackets"),
-        ("[[datasets]]\nresolution = (512,768)\n", "line 2: is not TOML: write two numbers in square brackets"),
-        ("[[datasets]]\n[[datasets.subsets]]\nimage_dir = ‘dog’\n", "line 3: is not TOML: text must be between straight quotes"),
-        ("[[datasets]]\n[[datasets.subsets]]\nimage_dir = 'my dog's'\n", "line 3: is not TOML: text must end with the quote"),
-        ("[[datasets]]\nresolution = 512\n[datasets.subsets]\nimage_dir = 'HERE/dog'\nclass_tokens = 'x'", "write [[datasets.subsets]]"),
-        ("[datasets]\nresolution = 512\n[[datasets.subsets]]\nimage_dir = 'HERE/dog'\nclass_tokens = 'x'", "write [[datasets]]"),
-        ("[[datasets]]\nresolution = 512\n[datasets.subsets]\na = 1\n[[datasets.subsets]]\na = 1", "double brackets"),
-        ("[[dataset]]\nresolution = 512\n", "did you mean [[datasets]]?"),
-        ("pretrained_model_name_or_path = 'x'\n", "use it with --config_file"),
-        ("[general]\n", "has no [[datasets]] section"),
-        ("", "has no [[datasets]] section"),
-        ("[[datasets]]\nresolution = 512\n", "has no subsets"),
-        ("datasets = []\n", "datasets is empty"),
-        ("datasets = 3\n", "must be a list of tables"),
-        ("general = 3\n[[datasets]]\nresolution = 512\n[[datasets.subsets]]\nimage_dir = 'HERE/dog'\nclass_tokens = 'x'", "[general]"),
-        (ONE.format("resolution = 512", "is_reg = true"), "has only regularization images"),
-        (ONE.format("resolution = 512", "num_repeats = 0"), "nothing is left"),
-        ("[[datasets]]\nresolution = 512\n[[datasets.subsets]]\nclass_tokens = 'x'", "subsets[0].image_dir is missing"),
-        (ONE.format("resolution = 512", "metadata_file = 'HERE/meta.json'"), "class_tokens contradicts metadata_file"),
+        ("[[datasets]]\nresolution = 512\nresolution = 512\n", ("CFG-002", "line 3")),
+        ('[[datasets]]\nresolution = 512\n[[datasets.subsets]]\nimage_dir = "C:\\Users\\dog"\n',
+         ("CFG-002", "line 4", "backslash", "single quotes")),
+        ("[[datasets]]\nresolution = [512, 7.5]\n", ("CFG-002", "line 2", "[512, 7.5]", "all whole")),
+        ("[[datasets]]\nenable_bucket = True\n", ("CFG-002", "line 2", "enable_bucket = True", "lower case")),
+        ("[[datasets]]\n[[datasets.subsets]]\nimage_dir = C:\\photos\n", ("CFG-002", "line 3", "quotes", "C:\\photos")),
+        ("[[datasets]]\n[[datasets.subsets]]\nimage_dir = /home/me  # mine\n", ("CFG-002", "line 3", "quotes", "/home/me")),
+        ("[[datasets]]\nresolution = 512, 768  # wide\n", ("CFG-002", "line 2", "square brackets", "[512, 768]")),
+        ("[[datasets]]\nresolution = (512,768)\n", ("CFG-002", "line 2", "square brackets", "[512, 768]")),
+        ("[[datasets]]\n[[datasets.subsets]]\nimage_dir = ‘dog’\n", ("CFG-002", "line 3", "straight quotes", "‘dog’")),
+        ("[[datasets]]\n[[datasets.subsets]]\nimage_dir = 'my dog's'\n", ("CFG-002", "line 3", "must end", "'my dog's'")),
+        ("[[datasets]]\nresolution = 512\n[datasets.subsets]\nimage_dir = 'HERE/dog'\nclass_tokens = 'x'",
+         ("CFG-003", "datasets[0].subsets", "[[datasets.subsets]]")),
+        ("[datasets]\nresolution = 512\n[[datasets.subsets]]\nimage_dir = 'HERE/dog'\nclass_tokens = 'x'", ("CFG-003", "[[datasets]]")),
+        ("[[datasets]]\nresolution = 512\n[datasets.subsets]\na = 1\n[[datasets.subsets]]\na = 1", ("CFG-002", "double brackets")),
+        ("[[dataset]]\nresolution = 512\n", ("CFG-011", "dataset", "[[datasets]]?")),
+        ("pretrained_model_name_or_path = 'x'\n", ("CFG-011", "[[datasets]]", "--config_file")),
+        ("[general]\n", ("CFG-011", "[[datasets]]", "[[datasets.subsets]]", "image_dir")),
+        ("", ("CFG-011", "[[datasets]]", "[[datasets.subsets]]", "image_dir")),
+        ("[[datasets]]\nresolution = 512\n", ("CFG-011", "datasets[0]", "[[datasets.subsets]]")),
+        ("datasets = []\n", ("CFG-011", "datasets is empty")),
+        ("datasets = 3\n", ("CFG-003", "list", "[[datasets]]")),
+        ("general = 3\n[[datasets]]\nresolution = 512\n[[datasets.subsets]]\nimage_dir = 'HERE/dog'\nclass_tokens = 'x'",
+         ("CFG-003", "[general]")),
+        (ONE.format("resolution = 512", "is_reg = true"), ("DATA-012", "datasets[0]", "is_reg = true")),
+        (ONE.format("resolution = 512", "num_repeats = 0"), ("DATA-012", "datasets[0]", "num_repeats = 0")),
+        ("[[datasets]]\nresolution = 512\n[[datasets.subsets]]\nclass_tokens = 'x'", ("CFG-011", "subsets[0].image_dir is missing")),
+        (ONE.format("resolution = 512", "metadata_file = 'HERE/meta.json'"), ("CFG-010", "class_tokens", "metadata_file")),
     ],
 )  # fmt: skip
-def test_fault_of_the_files_form_is_one_line_with_the_remedy(folder: Path, text: str, words: str) -> None:
+def test_fault_of_the_files_form_is_one_line_with_the_remedy(folder: Path, text: str, asked: tuple[str, ...]) -> None:
     (line,) = faults(folder, text)
-    assert words in line and line.count("set.toml") == 1
+    refusal([line], *asked)
+    assert line.count("set.toml") == 1
 
 
-@pytest.mark.parametrize(("name", "words"), [("nothing.toml", "cannot be opened"), ("dog", "is a folder"), ("latin.toml", "is not UTF-8")])
-def test_config_that_cannot_be_read_is_one_line(folder: Path, name: str, words: str) -> None:
+@pytest.mark.parametrize(("name", "code"), [("nothing.toml", "CFG-004"), ("dog", "PATH-002"), ("latin.toml", "CFG-001")])
+def test_config_that_cannot_be_read_is_one_line(folder: Path, name: str, code: str) -> None:
     (folder / "latin.toml").write_bytes("# Müller".encode("latin-1"))
-    with pytest.raises(UserError) as caught:
+    with pytest.raises(UserError) as error:
         read_config(folder / name, {}, BOTH)
-    assert len(caught.value.problems) == 1 and words in str(caught.value)
+    refusals(error.value, (code, "--dataset_config", folder / name))
 
 
 def test_json_syntax_fault_names_the_line(folder: Path) -> None:
-    with pytest.raises(UserError, match="line 2: is not JSON"):
+    with refused("CFG-002", "--dataset_config", folder / "set.json", "line 2"):
         read_config(config(folder / "set.json", '{"datasets":\n oops}'), {}, BOTH)
 
 
 @pytest.mark.parametrize(
-    ("text", "words"),
+    ("text", "asked"),
     [
-        ('{"datasets": [],\n}', "line 2: is not JSON: .*the last entry must not end in a comma"),
-        ('{"datasets": [{"batch_size": 1, "batch_size": 2}]}', "'batch_size' appears twice in one table"),
-        ("[" * 100_000, "nested too deeply"),
+        ('{"datasets": [],\n}', ("CFG-002", "line 2", "comma")),
+        ('{"datasets": [{"batch_size": 1, "batch_size": 2}]}', ("CFG-009", "'batch_size'")),
+        ("[" * 100_000, ("CFG-012", 100)),
     ],
 )
-def test_json_that_is_not_what_it_looks_like_is_told_in_one_line(folder: Path, text: str, words: str) -> None:
-    with pytest.raises(UserError, match=words) as caught:
+def test_json_that_is_not_what_it_looks_like_is_told_in_one_line(folder: Path, text: str, asked: tuple[str, ...]) -> None:
+    with pytest.raises(UserError) as error:
         read_config(config(folder / "set.json", text), {}, BOTH)
-    assert len(caught.value.problems) == 1
+    refusals(error.value, (*asked, folder / "set.json"))
 
 
 def test_indentation_copied_from_a_web_page_does_no_harm(folder: Path) -> None:
@@ -91,5 +96,4 @@ def test_indentation_copied_from_a_web_page_does_no_harm(folder: Path) -> None:
 
 def test_windows_literal_strings_and_a_bom_parse(folder: Path) -> None:
     text = "\ufeff" + "[[datasets]]\nresolution = 512\n[[datasets.subsets]]\nimage_dir = 'C:\\new\\train'\nclass_tokens = 'x'\n"
-    (line,) = faults(folder, text)
-    assert "'C:\\new\\train' does not exist" in line
+    refusals(faults(folder, text), ("PATH-001", "image_dir: 'C:\\new\\train'"))

@@ -1,4 +1,4 @@
-"""What a user's own dataset class gives: good batches become what is trained, each fault is a line with class, index and expectation."""
+"""What a user's dataset class returns: good batches become what is trained, each error is a line with class, index and expectation."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from library.data.batching.sampler import SampleRequest
 from library.data.loading.custom_batches import CaptionReading, CustomBatchDataset, CustomSource, counted_by_images, seeded
 from library.data.loading.custom_check import BEGIN, END, CustomItem, checked
 from library.errors import UserError
+from tests.messages import refusal, refusals, refused
 
 PLACE = "--dataset_class mine.Batches[3]"
 IDS = torch.full((2, 77), END)
@@ -53,9 +54,9 @@ def test_ids_of_one_window_may_lack_its_dimension() -> None:
 def test_masks_in_pixels_are_averaged_to_the_size_of_latents() -> None:
     masks = torch.zeros(2, 16, 24)
     masks[0, :4, :8] = 1
-    found = look({"masks": masks}).masks
-    assert found.shape == (2, 1, 2, 3) and found[0, 0, 0].tolist() == [0.5, 0, 0] and not found[1].any()
-    assert torch.equal(look({"masks": found}).masks, found)
+    small = look({"masks": masks}).masks
+    assert small.shape == (2, 1, 2, 3) and small[0, 0, 0].tolist() == [0.5, 0, 0] and not small[1].any()
+    assert torch.equal(look({"masks": small}).masks, small)
 
 
 def test_what_is_allowed_and_looks_like_a_mistake_is_hinted_at() -> None:
@@ -65,69 +66,61 @@ def test_what_is_allowed_and_looks_like_a_mistake_is_hinted_at() -> None:
 
 NAN = GOOD["images"].clone()
 NAN[1, 0, 0, 0] = float("nan")
-BAD: list[tuple[dict[str, Any], str]] = [
-    ({"images": None}, "has neither images nor latents (its keys: captions), expected one of the two"),
-    ({"latents": torch.zeros(2, 4, 2, 3)}, "has both images and latents, expected one of the two"),
-    (
-        {"images": torch.zeros(2, 3, 16, 24, dtype=torch.uint8)},
-        "images is uint8, expected a float tensor [B,3,H,W] in -1..1; divide by 127.5",
-    ),
-    ({"images": torch.zeros(2, 16, 24, 3)}, "images has the shape [2,16,24,3], expected [B,3,H,W]; move the channels to position 2"),
-    ({"images": torch.zeros(3, 16, 24)}, "images has the shape [3,16,24], expected [B,3,H,W]"),
-    ({"images": torch.zeros(0, 3, 16, 24)}, "images has the shape [0,3,16,24], expected [B,3,H,W]"),
-    ({"images": torch.zeros(2, 3, 20, 24)}, "images are 24×20, expected sides that are multiples of 8 pixels"),
-    ({"images": GOOD["images"] * 255}, "images reach from -255 to 255, expected -1..1; divide by 127.5 and subtract 1"),
-    ({"images": NAN}, "images contains numbers that are not finite in row 1, expected a float tensor"),
-    (
-        {"images": [torch.zeros(3, 16, 24)] * 2},
-        "images is a list of tensors, expected a float tensor [B,3,H,W] in -1..1; combine them",
-    ),
-    ({"images": "a.png"}, "images is a str, expected a float tensor"),
-    ({"images": None, "latents": torch.zeros(2, 3, 2, 3)}, "latents has the shape [2,3,2,3], expected [B,4,H/8,W/8]"),
-    ({"images": None, "latents": torch.full((2, 4, 2, 3), torch.inf)}, "latents contains numbers that are not finite in row 0, 1"),
-    ({"captions": None}, "has neither captions nor input_ids, expected one of the two for its 2 images"),
-    ({"captions": "a cat"}, "captions is a str, expected a list of 2 texts"),
-    ({"captions": ["a cat"]}, "captions has 1 entries, expected a list of 2 texts, one an image"),
-    ({"captions": ["a cat", 3]}, "captions contains a int, expected a list of 2 texts"),
-    ({"input_ids": IDS.float()}, "input_ids is float32, expected whole numbers [2,1,77] or [2,77]"),
-    (
-        {"input_ids": IDS[:, :75]},
-        "input_ids has the shape [2,75], expected whole numbers [2,1,77] or [2,77] (--max_token_length 75: 1 window)",
-    ),
-    ({"input_ids": torch.zeros_like(IDS)}, "input_ids is not in CLIP's vocabulary, expected 49406 at the beginning and 49407 at the end"),
-    ({"input_ids": IDS + 1}, "input_ids is not in CLIP's vocabulary"),
-    ({"loss_weights": torch.ones(3)}, "loss_weights has the shape [3], expected float numbers [2], one an image"),
-    ({"loss_weights": [1, 2]}, "loss_weights is int64, expected float numbers [2]"),
-    ({"loss_weights": [1.0, float("nan")]}, "loss_weights contains numbers that are not finite in row 1"),
-    ({"masks": torch.ones(2, 8, 8)}, "masks has the shape [2,8,8], expected float numbers in 0..1 [2,16,24] or [2,1,2,3]"),
-    ({"masks": torch.ones(2, 16, 24) * 255}, "masks reaches from 255 to 255, expected 0..1"),
-    ({"image_keys": ["one"]}, "image_keys has 1 entries, expected a list of 2 texts"),
-    ({"loss_weight": [1.0, 1.0]}, "has the key 'loss_weight', which is not known; did you mean 'loss_weights'?"),
-    ({"alpha_masks": torch.ones(2, 16, 24)}, "has the key 'alpha_masks', which is not known; did you mean 'masks'?"),
+BAD: list[tuple[dict[str, Any], tuple[str, ...]]] = [
+    ({"images": None}, ("neither images nor latents", "captions")),
+    ({"latents": torch.zeros(2, 4, 2, 3)}, ("both images and latents",)),
+    ({"images": torch.zeros(2, 3, 16, 24, dtype=torch.uint8)}, ("images", "uint8", "float tensor [B,3,H,W] in -1..1", "127.5")),
+    ({"images": torch.zeros(2, 16, 24, 3)}, ("images", "[2,16,24,3]", "[B,3,H,W]", "position 2")),
+    ({"images": torch.zeros(3, 16, 24)}, ("images", "[3,16,24]", "[B,3,H,W]")),
+    ({"images": torch.zeros(0, 3, 16, 24)}, ("images", "[0,3,16,24]", "[B,3,H,W]")),
+    ({"images": torch.zeros(2, 3, 20, 24)}, ("images", "24×20", "multiples of 8")),
+    ({"images": GOOD["images"] * 255}, ("images", "-255 to 255", "-1..1", "127.5")),
+    ({"images": NAN}, ("images", "not finite", "row 1")),
+    ({"images": [torch.zeros(3, 16, 24)] * 2}, ("images", "list of tensors", "[B,3,H,W]", "combine")),
+    ({"images": "a.png"}, ("images", "a str", "float tensor")),
+    ({"images": None, "latents": torch.zeros(2, 3, 2, 3)}, ("latents", "[2,3,2,3]", "[B,4,H/8,W/8]")),
+    ({"images": None, "latents": torch.full((2, 4, 2, 3), torch.inf)}, ("latents", "not finite", "row 0, 1")),
+    ({"captions": None}, ("neither captions nor input_ids", "2 images")),
+    ({"captions": "a cat"}, ("captions", "a str", "list of 2 texts")),
+    ({"captions": ["a cat"]}, ("captions", "1 entries", "list of 2 texts")),
+    ({"captions": ["a cat", 3]}, ("captions", "a int", "list of 2 texts")),
+    ({"input_ids": IDS.float()}, ("input_ids", "float32", "whole numbers [2,1,77] or [2,77]")),
+    ({"input_ids": IDS[:, :75]}, ("input_ids", "[2,75]", "whole numbers [2,1,77] or [2,77]", "--max_token_length 75")),
+    ({"input_ids": torch.zeros_like(IDS)}, ("input_ids", "CLIP", "49406", "49407")),
+    ({"input_ids": IDS + 1}, ("input_ids", "CLIP", "49406", "49407")),
+    ({"loss_weights": torch.ones(3)}, ("loss_weights", "[3]", "float numbers [2]")),
+    ({"loss_weights": [1, 2]}, ("loss_weights", "int64", "float numbers [2]")),
+    ({"loss_weights": [1.0, float("nan")]}, ("loss_weights", "not finite", "row 1")),
+    ({"masks": torch.ones(2, 8, 8)}, ("masks", "[2,8,8]", "[2,16,24] or [2,1,2,3]")),
+    ({"masks": torch.ones(2, 16, 24) * 255}, ("masks", "255 to 255", "0..1")),
+    ({"image_keys": ["one"]}, ("image_keys", "1 entries", "list of 2 texts")),
+    ({"loss_weight": [1.0, 1.0]}, ("'loss_weight'", "'loss_weights'?")),
+    ({"alpha_masks": torch.ones(2, 16, 24)}, ("'alpha_masks'", "'masks'?")),
 ]
 
 
-@pytest.mark.parametrize(("changes", "words"), BAD, ids=[words[:40] for _, words in BAD])
-def test_each_fault_of_a_batch_is_one_line_with_its_place(changes: dict[str, Any], words: str) -> None:
-    with pytest.raises(UserError) as fault:
+@pytest.mark.parametrize(("changes", "names"), BAD, ids=[" ".join(names)[:40] for _, names in BAD])
+def test_each_fault_of_a_batch_is_one_line_with_its_place(changes: dict[str, Any], names: tuple[str, ...]) -> None:
+    with pytest.raises(UserError) as error:
         look(changes)
-    (line,) = fault.value.problems
-    assert line.startswith(f"{PLACE}: {words}") and "\n" not in line
+    (line,) = error.value.problems
+    assert line.startswith(f"{PLACE}: ") and "\n" not in line
+    refusal([line], "DATA-022", *names)
 
 
 def test_all_faults_of_a_batch_are_told_together() -> None:
-    with pytest.raises(UserError) as fault:
+    with pytest.raises(UserError) as error:
         look({"captions": [], "loss_weights": [1.0], "masks": torch.ones(1)})
-    assert [line.removeprefix(PLACE)[2:].split()[0] for line in fault.value.problems] == ["captions", "loss_weights", "masks"]
+    assert [line.removeprefix(PLACE)[2:].split()[0] for line in error.value.problems] == ["captions", "loss_weights", "masks"]
 
 
 def test_what_is_no_dict_is_told() -> None:
-    with pytest.raises(UserError, match="is a tuple, expected a dict with images or latents"):
+    with refused("DATA-022", PLACE, "tuple", "dict"):
         checked((1, 2), PLACE, 1)
 
 
 def test_ids_of_other_windows_than_asked_for_are_told() -> None:
-    with pytest.raises(UserError, match=r"expected whole numbers \[2,2,77\] \(--max_token_length 150: 2 windows\)"):
+    with refused("DATA-022", PLACE, "input_ids", "[2,2,77]", "--max_token_length 150"):
         look({"input_ids": IDS}, windows=2)
 
 
@@ -161,9 +154,9 @@ def tokenize(caption: str) -> tuple[torch.Tensor, None]:
     return ids, None
 
 
-def dataset(made: Any, **more: Any) -> CustomBatchDataset:
+def dataset(instance: Any, **more: Any) -> CustomBatchDataset:
     are_latents = more.pop("are_latents", False)
-    return CustomBatchDataset(CustomSource("mine.Batches", made), 7, CaptionReading(tokenize, 1, **more), are_latents, 0.18215)
+    return CustomBatchDataset(CustomSource("mine.Batches", instance), 7, CaptionReading(tokenize, 1, **more), are_latents, 0.18215)
 
 
 def test_what_the_class_draws_is_a_function_of_the_place_and_leaves_the_streams_alone() -> None:
@@ -177,10 +170,10 @@ def test_what_the_class_draws_is_a_function_of_the_place_and_leaves_the_streams_
 
 
 def test_the_epoch_is_told_once_and_counted_from_one_also_in_a_copy() -> None:
-    made = Drawing()
-    data = dataset(made)
+    drawing = Drawing()
+    data = dataset(drawing)
     data[request(0)], data[request(1)], data[request(1, epoch=1)]
-    assert made.epochs == [1, 2]
+    assert drawing.epochs == [1, 2]
     copy = pickle.loads(pickle.dumps(dataset(Drawing())))
     assert torch.equal(copy[request(0)].images, dataset(Drawing())[request(0)].images) and copy.source.dataset.epochs == [1]
 
@@ -207,7 +200,7 @@ def test_scaled_latents_arrive_as_the_step_wants_them() -> None:
 
     batch = dataset(Latents(), are_latents=True)[request(0)]
     assert batch.images is None and torch.allclose(batch.latents * 0.18215, latents, atol=1e-6)
-    with pytest.raises(UserError, match=r"mine.Batches\[0\]: has latents, while the first batch has images"):
+    with refused("DATA-022", "mine.Batches[0]", "latents", "first batch", "images"):
         dataset(Latents())[request(0)]
 
 
@@ -216,10 +209,10 @@ def test_captions_are_needed_where_ids_are_made_anew_and_not_where_templates_wri
         def __getitem__(self, index: int) -> dict[str, Any]:
             return {"images": GOOD["images"], "input_ids": IDS}
 
-    with pytest.raises(UserError, match="has input_ids without captions, which --token_string needs; return captions"):
+    with refused("DATA-022", "mine.Batches[0]", "input_ids", "--token_string", "captions"):
         dataset(Ids(), reread="--token_string")[request(0)]
-    made = dataset(Ids(), reread="--token_string", are_made=True, rewrite_caption=lambda text, rng: "a photo of zorb")
-    assert made[request(0)].captions == ("a photo of zorb",) * 2
+    rewritten = dataset(Ids(), reread="--token_string", are_made=True, rewrite_caption=lambda text, rng: "a photo of zorb")
+    assert rewritten[request(0)].captions == ("a photo of zorb",) * 2
 
 
 def test_an_exception_of_the_class_is_one_line_that_says_where_it_was_raised() -> None:
@@ -228,11 +221,11 @@ def test_an_exception_of_the_class_is_one_line_that_says_where_it_was_raised() -
             return {"images": [][index]}
 
     source = CustomSource("mine.Broken", Broken(), __file__)
-    with pytest.raises(UserError) as fault:
+    with pytest.raises(UserError) as error:
         source.item(4, 0, 1, 2)
     line = Broken.__getitem__.__code__.co_firstlineno + 1
-    (told,) = fault.value.problems
-    assert told == f"--dataset_class mine.Broken[4]: raised IndexError: list index out of range ({__file__}, line {line})"
+    names = ("IndexError: list index out of range", __file__, f"line {line}")
+    refusals(error.value, ("DATA-021", "--dataset_class mine.Broken[4]", *names))
 
 
 def test_the_streams_are_put_back_after_an_error_too() -> None:
@@ -247,7 +240,7 @@ def test_the_streams_are_put_back_after_an_error_too() -> None:
 
 
 class Uneven:
-    """Batches of 4, 1, 1 and 2 images and so on, whose losses are told by their pictures."""
+    """Batches of 4, 1, 1 and 2 images and so on, whose losses follow from their images."""
 
     sizes = (4, 1, 1, 2, 3)
 

@@ -18,6 +18,7 @@ from library.data.scan.scan_index import ScanIndex
 from library.preparation.shrink import Shrink, shrink_images
 from tests.data.material import filled, photo, read
 from tests.data.pixels.profiles import ADOBE, P3, SRGB, cmyk_profile, grey_profile, rgb_profile, stored
+from tests.messages import message
 
 GREEN = (60, 200, 60)
 SPACES = {
@@ -45,8 +46,8 @@ def test_an_image_is_trained_in_the_colours_that_it_shows(tmp_path: Path, name: 
 
 
 def test_the_numbers_of_the_issue(tmp_path: Path) -> None:
-    found = np.array([image_of(name).getpixel((0, 0)) for name in ("adobe", "p3", "linear")])
-    assert np.abs(found - [(122, 199, 75), (104, 196, 83), (12, 147, 12)]).max() <= 1
+    colours = np.array([image_of(name).getpixel((0, 0)) for name in ("adobe", "p3", "linear")])
+    assert np.abs(colours - [(122, 199, 75), (104, 196, 83), (12, 147, 12)]).max() <= 1
     image_of("adobe").save(tmp_path / "a.png")
     assert (read_rgb(tmp_path / "a.png") == (122, 199, 75)).all(), "without a profile the numbers are sRGB's"
 
@@ -58,12 +59,12 @@ def test_grey_with_a_profile_of_grey(tmp_path: Path, mode: str) -> None:
     image = image.convert(mode) if mode in ("LA", "1") else image
     image.save(tmp_path / "a.png", icc_profile=grey_profile(1))
     expected = 255 * (1.055 * (55 / 255) ** (1 / 2.4) - 0.055)
-    found = read_rgb(tmp_path / "a.png")
-    assert found.shape == (16, 20, 3)
+    pixels = read_rgb(tmp_path / "a.png")
+    assert pixels.shape == (16, 20, 3)
     if mode == "1":
-        assert set(np.unique(found)) <= {0, 255}
+        assert set(np.unique(pixels)) <= {0, 255}
     else:
-        assert np.abs(found - expected).max() <= 1 and read_header(tmp_path / "a.png").colour == "converted"
+        assert np.abs(pixels - expected).max() <= 1 and read_header(tmp_path / "a.png").colour == "converted"
 
 
 @pytest.mark.parametrize(("ending", "options"), [(".jpg", {"quality": 100}), (".webp", {"lossless": True}), (".tif", {})])
@@ -110,8 +111,8 @@ def test_sixteen_bits_are_converted_without_bands(tmp_path: Path) -> None:
     _write_wide(tmp_path / "a.png", wide, rgb_profile(SRGB, 1))
     linear = wide / 65535
     expected = 255 * np.where(linear <= 0.0031308, linear * 12.92, 1.055 * linear ** (1 / 2.4) - 0.055)
-    found = read_rgb(tmp_path / "a.png")
-    assert len(np.unique(found[..., 0])) > 45 and np.abs(found - expected).max() <= 2.5
+    pixels = read_rgb(tmp_path / "a.png")
+    assert len(np.unique(pixels[..., 0])) > 45 and np.abs(pixels - expected).max() <= 2.5
     assert read_header(tmp_path / "a.png").colour == "converted"
 
 
@@ -121,8 +122,8 @@ def test_sixteen_bits_of_grey_are_converted_without_bands(tmp_path: Path, icc: b
     Image.fromarray(ramp).save(tmp_path / "a.png", icc_profile=icc)
     linear = ramp / 65535
     expected = 255 * np.where(linear <= 0.0031308, linear * 12.92, 1.055 * linear ** (1 / 2.4) - 0.055)
-    found = read_rgb(tmp_path / "a.png")
-    assert len(np.unique(found)) > 45 and np.abs(found[..., 1] - expected).max() <= 1.5
+    pixels = read_rgb(tmp_path / "a.png")
+    assert len(np.unique(pixels)) > 45 and np.abs(pixels[..., 1] - expected).max() <= 1.5
 
 
 @pytest.mark.parametrize("ending", [".png", ".tif"])
@@ -153,9 +154,9 @@ def test_what_is_hidden_stays_hidden_and_transparency_is_no_colour(tmp_path: Pat
     alpha[:, 32:] = 128
     image.putalpha(Image.fromarray(alpha))
     image.save(tmp_path / "a.png", icc_profile=rgb_profile(*SPACES["adobe"]))
-    found = read_rgb(tmp_path / "a.png")
-    assert (found[:, :32] == 255).all()
-    assert np.abs(found[:, 32:] - (np.array(GREEN) * 128 + 255 * 127) / 255).max() <= 2
+    pixels = read_rgb(tmp_path / "a.png")
+    assert (pixels[:, :32] == 255).all()
+    assert np.abs(pixels[:, 32:] - (np.array(GREEN) * 128 + 255 * 127) / 255).max() <= 2
 
 
 def test_a_palette_is_converted_too(tmp_path: Path) -> None:
@@ -185,11 +186,11 @@ def test_an_unusable_profile_keeps_the_pixels_and_is_noted(tmp_path: Path, name:
     (tmp_path / "set").mkdir()
     Image.open(tmp_path / "plain.png").save(tmp_path / "set" / "a.png", icc_profile=BROKEN[name])
     assert np.array_equal(read_rgb(tmp_path / "set" / "a.png"), read_rgb(tmp_path / "plain.png"))
-    found = scan(
+    findings = scan(
         read(tmp_path, f"[[datasets]]\nresolution = 64\n[[datasets.subsets]]\nimage_dir = '{tmp_path / 'set'}'\nclass_tokens = 'x'\n")
-    )
-    if name != "of grey":  # whether an image in colours is grey only its pixels tell
-        assert any("colour profile that cannot be used" in line and "a.png" in line for line in found.findings)
+    ).findings
+    if name != "of grey":  # only the pixels show whether an image in colours is grey
+        message(findings, "colour profile", "a.png")
 
 
 def test_the_scan_knows_it_without_decoding_and_the_index_remembers(tmp_path: Path) -> None:

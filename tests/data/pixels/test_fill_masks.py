@@ -15,14 +15,14 @@ from library.data.pixels.fill_masks import SHARES, FillMasks, drawn_mask, drawn_
 from library.data.pixels.images import load_image
 from library.data.scan.mask_files import with_masks
 from library.data.scan.records import scan
-from library.errors import UserError
 from library.seeds import fold
+from tests.messages import refused
 
 SIZE = (96, 64)
 
 
 def kind(mask: np.ndarray) -> str:
-    """Told from its pixels alone: nothing, all, or a part with right angles only or not."""
+    """From its pixels alone: nothing, all, or a part, with right angles only or not."""
     if mask.all() or not mask.any():
         return "whole" if mask.all() else "none"
     turns = mask[1:, 1:].astype(int) + mask[:-1, 1:] + mask[1:, :-1] + mask[:-1, :-1]
@@ -30,10 +30,10 @@ def kind(mask: np.ndarray) -> str:
 
 
 def test_the_shares_are_those_that_are_stated() -> None:
-    found = Counter(kind(drawn_mask(fold(seed), (256, 256))) for seed in range(2000))
+    kinds = Counter(kind(drawn_mask(fold(seed), (256, 256))) for seed in range(2000))
     assert sum(share for _, share in SHARES) == pytest.approx(1)
     for name, share in SHARES:
-        assert abs(found[name] / 2000 - share) < 0.04, (name, found)
+        assert abs(kinds[name] / 2000 - share) < 0.04, (name, kinds)
 
 
 def test_a_mask_is_a_function_of_its_seed_and_its_size() -> None:
@@ -64,8 +64,8 @@ def picture(tmp_path: Path) -> Path:
 @pytest.mark.parametrize("more", [{}, {"flip_aug": True}, {"random_crop": True, "flip_aug": True}], ids=str)
 def test_a_mask_of_a_file_lies_on_its_image(more: dict[str, bool], picture: Path) -> None:
     subset = SubsetOptions(image_dir=picture / "images", conditioning_data_dir=picture / "masks", place="here", class_tokens="a", **more)
-    found = with_masks(scan(DatasetBlueprint((DatasetSpec(DatasetOptions((64, 64), 1), (subset,)),))), masked_loss=False, inpainting=True)
-    filled = fill(found)
+    data = with_masks(scan(DatasetBlueprint((DatasetSpec(DatasetOptions((64, 64), 1), (subset,)),))), masked_loss=False, inpainting=True)
+    filled = fill(data)
     assert filled.blueprint.inpainting and filled.records[0].mask is None and filled.records[0].fill_mask is not None
     shown = set()
     for seed in range(8):
@@ -80,5 +80,5 @@ def test_a_mask_of_a_file_lies_on_its_image(more: dict[str, bool], picture: Path
 def test_a_missing_mask_file_is_told_as_for_masked_loss(picture: Path) -> None:
     (picture / "masks" / "a.png").unlink()
     subset = SubsetOptions(image_dir=picture / "images", conditioning_data_dir=picture / "masks", place="here", class_tokens="a")
-    with pytest.raises(UserError, match="have no mask with the same name"):
+    with refused("DATA-009", "here", "1 of 1 image", picture / "masks", "(a.png)"):
         with_masks(scan(DatasetBlueprint((DatasetSpec(DatasetOptions((64, 64), 1), (subset,)),))), masked_loss=False, inpainting=True)

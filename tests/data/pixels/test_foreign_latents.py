@@ -18,6 +18,7 @@ from library.data.scan.latent_headers import read_foreign
 from tests.data.material import photo
 from tests.data.pixels.latent_material import RULES, foreign, made, read, reasons
 from tests.listening import Heard
+from tests.messages import message
 
 
 def test_files_of_older_suites_are_read_where_shape_and_size_are_right(folder: Path, heard: Heard) -> None:
@@ -32,7 +33,7 @@ def test_files_of_older_suites_are_read_where_shape_and_size_are_right(folder: P
     source = look(data, RULES)
     assert reasons(data) == {NEW: [f"{n:02}.png" for n in range(4)], OTHER_CROP: ["01.png", "02.png"], OLDER: ["04.png"]}
     tell(source.verdicts.values())
-    assert "2 are from another program" in heard.lines[1]
+    message(heard.lines[1:2], "2 are", "another program")
     cache, encoded = made(data)
     assert encoded == 7
     first = next(index for index, record in enumerate(data.records) if record.path == cat / "00.png")
@@ -71,12 +72,14 @@ def test_our_files_are_read_by_programs_of_that_layout(folder: Path) -> None:
     data = read(folder, flip=True)
     made(data)
     place = data.placements[0]
-    found = np.load(cache_file(data.records[0].path, place.bucket))
+    arrays = np.load(cache_file(data.records[0].path, place.bucket))
     width, height = place.bucket
-    assert found["latents"].shape == found["latents_flipped"].shape == (4, height // 8, width // 8) and found["latents"].dtype == np.float32
-    assert tuple(found["original_size"]) == (100, 64) and found["crop_ltrb"].shape == (4,)
+    assert (
+        arrays["latents"].shape == arrays["latents_flipped"].shape == (4, height // 8, width // 8) and arrays["latents"].dtype == np.float32
+    )
+    assert tuple(arrays["original_size"]) == (100, 64) and arrays["crop_ltrb"].shape == (4,)
     moments = read_latents(cache_file(data.records[0].path, place.bucket))
-    assert np.array_equal(found["latents"], moments[:4]) and moments.shape[0] == 8
+    assert np.array_equal(arrays["latents"], moments[:4]) and moments.shape[0] == 8
 
 
 def test_crop_is_told_in_pixels_of_the_image() -> None:
@@ -93,10 +96,10 @@ def test_a_mirror_file_of_another_size_is_no_mirror_image(folder: Path) -> None:
 
 
 def test_only_latents_made_beforehand_bring_their_mirror_image_along(folder: Path) -> None:
-    """Of a file of our own the mirror image is shown where flip_aug asks for it, whatever else the file holds."""
+    """Of a file from this suite the mirror image is used where flip_aug asks for it, no matter what else is in the file."""
     data = read(folder)
     data = replace(data, records=tuple(replace(record, train_resolution=(64, 64)) for record in data.records))
     for prepared in (True, False):
-        kept = Kept(folder / "x.npz", mirrored=True, bound=True, prepared=prepared)
-        cache = LatentCache(data, [0] * len(data.records), {0: kept}, {})
+        verdict = Kept(folder / "x.npz", mirrored=True, bound=True, prepared=prepared)
+        cache = LatentCache(data, [0] * len(data.records), {0: verdict}, {})
         assert any(cache.flipped(0, seed) for seed in range(20)) == prepared

@@ -17,8 +17,8 @@ from library.data.pixels.latent_build import Encode, build, look
 from library.data.pixels.latent_cache import LatentCache, draw_latents
 from library.data.pixels.latent_plan import CacheRules
 from library.diffusion.noise import gaussian
-from library.errors import UserError
 from tests.data.material import encode, filled, one_epoch, photo, photos, tokenize
+from tests.messages import refused
 
 CONFIG = """
 [[datasets]]
@@ -120,7 +120,7 @@ def test_an_image_in_two_datasets_of_one_size_is_encoded_once(tmp_path: Path) ->
 
 
 def test_image_without_finite_latents_is_named(data: FilledData) -> None:
-    with pytest.raises(UserError, match=r"numbers that are not finite for .*\.png"):
+    with refused("DATA-019", ".png", "--mixed_precision", "--vae"):
         memory(data, lambda images: encode(images) * torch.nan)
 
 
@@ -147,12 +147,12 @@ def test_the_next_batch_is_on_its_way_before_the_last_ones_latents_are_waited_fo
             return super().wait()
 
     monkeypatch.setattr(latent_build, "FromDevice", Told)
-    told = build(look(data, CacheRules()), lambda images: done.append("sent") or encode(images), 4)
+    cache = build(look(data, CacheRules()), lambda images: done.append("sent") or encode(images), 4)
     assert done[:3] == ["sent", "sent", "taken"] or done[:4] == ["sent", "sent", "sent", "taken"]
     assert done.count("sent") == done.count("taken") and done[-1] == "taken"
     monkeypatch.undo()
     for record in range(len(data.records)):
-        assert torch.equal(told.latents(record, 3), memory(data, batch_size=4).latents(record, 3))
+        assert torch.equal(cache.latents(record, 3), memory(data, batch_size=4).latents(record, 3))
 
 
 def test_pixels_go_to_a_gpu_from_page_locked_memory_without_a_wait() -> None:

@@ -28,10 +28,10 @@ from library.data.pixels.latent_plan import (
     remove_files,
     tell,
 )
-from library.errors import UserError
 from tests.data.material import photo
 from tests.data.pixels.latent_material import RULES, all_latents, made, read, reasons
 from tests.listening import Heard
+from tests.messages import message, refused
 
 
 def test_latents_from_files_are_those_from_memory_bit_for_bit_and_nothing_is_encoded_twice(folder: Path) -> None:
@@ -50,7 +50,7 @@ def test_latents_from_files_are_those_from_memory_bit_for_bit_and_nothing_is_enc
 
 def one_byte(path: Path) -> None:
     data = bytearray(path.read_bytes())
-    data[-20] ^= 1  # inside the last chunks of the PNG: the picture may even look the same
+    data[-20] ^= 1  # inside the last chunks of the PNG: the image may even look the same
     path.write_bytes(data)
 
 
@@ -113,8 +113,8 @@ def test_another_encoder_or_resolution_remakes_all(folder: Path, what: str) -> N
     made(read(folder), replace(RULES, distribution=what != "deviation"))
     changed, rules, reason = CHANGES[what]
     data = read(folder, **changed)
-    found = reasons(data, rules)
-    assert list(found) == [reason] and len(found[reason]) == 9
+    by_reason = reasons(data, rules)
+    assert list(by_reason) == [reason] and len(by_reason[reason]) == 9
     assert made(data, rules)[1] == 9 and reasons(data, rules) == {}
 
 
@@ -177,8 +177,8 @@ def test_what_is_used_and_what_is_remade_is_told_in_a_line(folder: Path, heard: 
     photo(folder / "cat/77.png", (64, 70), seed=77)
     cache_file(data.records[0].path, data.placements[0].bucket).write_bytes(b"")
     tell(look(read(folder), RULES).verdicts.values())
-    line = "latents: 7 of 10 cached on disk; encoding 2 again: 1 damaged, 1 with a changed image; encoding 1 new"
-    assert heard.lines == [line]
+    (line,) = heard.lines
+    message([line], "7 of 10", "encoding 2 again", "1 damaged", "1 with a changed image", "1 new")
 
 
 def test_removing_leaves_images_and_the_files_of_others(folder: Path) -> None:
@@ -202,7 +202,7 @@ def test_an_image_damaged_inside_is_left_out_and_told(folder: Path) -> None:
     assert encoded == 8 and not (folder / "cat/02.png.64x64.npz").exists()
     (line,) = cache.unreadable
     assert str(folder / "cat/02.png") in line
-    with pytest.raises(UserError, match=r"cat.02\.png"):
+    with refused("DATA-001", folder / "cat/02.png"):
         cache.latents(next(index for index, one in enumerate(data.records) if one.path == folder / "cat/02.png"), 1)
 
 
@@ -231,12 +231,12 @@ def test_latents_are_bound_to_the_way_that_images_are_scaled_and_older_files_sta
     assert b"interpolation" not in (folder / "cat/00.png.64x64.npz").read_bytes()  # as files were before there was a choice
     assert reasons(data) == {}
     blueprint = data.blueprint
-    ways = {None: {}, "bicubic": 9, "cubic": {}, "bilinear": 9}  # what is remade after what was there before
+    ways = {None: {}, "bicubic": 9, "cubic": {}, "bilinear": 9}  # what is encoded again after what existed before
     for way, remade in ways.items():
         records = tuple(replace(record, subset=replace(record.subset, resize_interpolation=way)) for record in data.records)
         changed = replace(data, records=records, blueprint=blueprint)
-        found = reasons(changed)
-        assert found == {} if remade == {} else {key: len(names) for key, names in found.items()} == {OTHER_CROP: 9}, way
+        by_reason = reasons(changed)
+        assert by_reason == {} if remade == {} else {key: len(names) for key, names in by_reason.items()} == {OTHER_CROP: 9}, way
         made(changed)
         assert reasons(changed) == {}
     assert {key: len(names) for key, names in reasons(data).items()} == {OTHER_CROP: 9}

@@ -23,6 +23,7 @@ from library.data.pixels.latent_plan import CacheRules
 from tests.data.material import photos
 from tests.data.pixels.latent_material import RULES, Counting, all_latents, made, read
 from tests.listening import Heard
+from tests.messages import message
 
 ROOT = Path(__file__).parents[3]
 
@@ -41,7 +42,7 @@ def test_a_full_disk_is_told_in_one_line_and_the_rest_stays_in_memory(folder: Pa
     data = read(folder)
     cache, encoded = made(data)
     (line,) = heard.warnings
-    assert "latents of 3 images are kept in memory" in line and "No space left" in line and str(folder / "cat") in line
+    message([line], "latents of 3 images", "memory", "No space left", folder / "cat")
     assert encoded == 9 and cache.in_memory
     assert torch.equal(all_latents(data, cache), all_latents(data, made(data, CacheRules())[0]))
     monkeypatch.setattr(latent_build, "write_latents", real)
@@ -50,7 +51,7 @@ def test_a_full_disk_is_told_in_one_line_and_the_rest_stays_in_memory(folder: Pa
 
 @pytest.fixture
 def small_disk(tmp_path: Path, long_ago: None) -> Iterator[Path]:
-    """A file system of 400 KiB of its own."""
+    """A separate file system of 400 KiB."""
     place = tmp_path / "disk"
     place.mkdir()
     if (
@@ -67,12 +68,12 @@ def test_a_file_system_that_is_really_full_gives_the_same_and_holds_no_half_file
     photos(small_disk / "cat", 5, (64, 70))
     data = read(small_disk)
     left = os.statvfs(small_disk)
-    (small_disk / "rest").write_bytes(bytes(left.f_bavail * left.f_frsize - 20_000))  # room for two or three entries
+    (small_disk / "rest").write_bytes(bytes(left.f_bavail * left.f_frsize - 20_000))  # space for two or three entries
     cache, encoded = made(data)
     there = len(list(small_disk.rglob("*.npz")))
     assert 0 < there < 9 and encoded == 9 and cache.in_memory and not list(small_disk.rglob("*.tmp"))
     (line,) = heard.warnings
-    assert f"latents of {9 - there} images are kept in memory" in line and "No space left on device" in line
+    message([line], f"latents of {9 - there} images", "memory", "No space left on device")
     (small_disk / "rest").unlink()
     again, encoded = made(data)
     assert encoded == 9 - there and torch.equal(all_latents(data, cache), all_latents(data, again))
@@ -183,5 +184,5 @@ def test_a_name_too_long_for_a_file_keeps_one_image_in_memory_and_not_its_folder
     monkeypatch.setattr(latent_build, "write_latents", long)
     assert made(read(folder))[1] == 9
     (line,) = heard.warnings
-    assert "latents of 2 images are kept in memory" in line and "cat/00.png" in line.replace(os.sep, "/") and "its name is too long" in line
+    message([line.replace(os.sep, "/")], "latents of 2 images", "memory", "cat/00.png", "too long")
     assert made(read(folder))[1] == 2  # only they

@@ -1,4 +1,4 @@
-"""File systems that know no letter case: what goes together there is found, what would be one file is not taken for two."""
+"""File systems that ignore letter case: a file is found in either case, and files that would be one there are not taken for two."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from library.data.config.blueprint import SubsetOptions
 from library.data.pixels.latent_plan import Folders
 from library.data.scan.metadata import read_metadata
 from library.data.scan.metadata_file import Keys
-from library.errors import UserError
 from library.preparation.shrink import _files_beside
 from tests.data.material import photos
+from tests.messages import refused
 
 
 @pytest.fixture
@@ -68,10 +68,10 @@ def test_files_of_another_case_go_with_a_smaller_copy(tmp_path: Path, no_case: N
     assert _files_beside([image])[os.path.normcase("Cat")] == [tmp_path / "cat.txt"]
 
 
-@pytest.mark.skipif(os.name == "nt", reason="such paths are this system's own there")
+@pytest.mark.skipif(os.name == "nt", reason="such paths are native on Windows")
 def test_full_paths_of_a_windows_machine_are_told_as_such(tmp_path: Path) -> None:
     named(tmp_path, "cat.png")
     (tmp_path / "meta.json").write_text(json.dumps({"C:\\pictures\\cat": {"caption": "a"}}), encoding="utf-8")
     for folder in (tmp_path, None):
-        with pytest.raises(UserError, match="its keys are full paths of a Windows machine: create it again on this one"):
+        with refused("DATA-006", tmp_path / "meta.json", "Windows"):
             read_metadata(tmp_path / "meta.json", folder)

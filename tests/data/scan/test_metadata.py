@@ -1,4 +1,4 @@
-"""Metadata files: keys of every form, captions and tags joined, what has no partner told."""
+"""Metadata files: keys in every form, captions and tags joined, and entries without an image and images without an entry reported."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from library.data.scan.records import scan
 from library.errors import UserError
 from library.training.planning.image_source import ImageSource
 from tests.data.material import photo, photos, read
+from tests.messages import message, refusals, refused
 
 
 def write(path: Path, table: object) -> Path:
@@ -37,8 +38,8 @@ def test_caption_and_tags_are_joined_and_partnerless_ones_told(tmp_path: Path) -
         (tmp_path / "img/deep/er.jpg", "dog", None),
         (images[1], "with extension", None),
     ]
-    assert "1 of 4 entries without an image, skipped: gone" in findings[0]
-    assert "1 image in" in findings[1] and "skipped: 02.png; merge" in findings[1]
+    message(findings[:1], "1 of 4 entries", "gone")
+    message(findings[1:2], "1 image", "02.png")
 
 
 def test_without_a_resolution_images_are_trained_as_they_were_prepared(tmp_path: Path) -> None:
@@ -48,19 +49,16 @@ def test_without_a_resolution_images_are_trained_as_they_were_prepared(tmp_path:
     path = write(tmp_path / "m.json", table)
     filled = fill(scan(from_metadata(tmp_path / "img", path, 1, {})))
     assert filled.placements == (Placement((96, 64), (96, 64)), Placement((72, 72), (72, 72)))
-    given = fill(scan(from_metadata(tmp_path / "img", path, 1, {"resolution": "64"})))
-    assert given.placements == filled.placements and given.blueprint.datasets[0].options.resolution == (96, 64)
+    resized = fill(scan(from_metadata(tmp_path / "img", path, 1, {"resolution": "64"})))
+    assert resized.placements == filled.placements and resized.blueprint.datasets[0].options.resolution == (96, 64)
     del table["b"]["train_resolution"]
     mixed = fill(scan(from_metadata(tmp_path / "img", write(path, table), 1, {"resolution": "64"})))
     assert {placement.bucket for placement in mixed.placements} == {(64, 64)}
-    assert any(
-        "no train_resolution for 1 of 2 images (b.png), so its sizes are not used and all images use --resolution" in line
-        for line in mixed.findings
-    )
-    with pytest.raises(UserError, match="no train_resolution for 1 of 2 images"):
+    message(mixed.findings, "train_resolution", "1 of 2 images (b.png)", "--resolution")
+    with refused("DATA-017", "train_resolution", "1 of 2 images", "b.png"):
         scan(from_metadata(tmp_path / "img", path, 1, {}))
     table["b"]["train_resolution"] = [70, 72]
-    with pytest.raises(UserError, match=r"entry 'b': .*multiples of 8"):
+    with refused("DATA-007", path, "entry 'b'", "multiples of 8"):
         scan(from_metadata(tmp_path / "img", write(path, table), 1, {"resolution": "64"}))
 
 
@@ -79,23 +77,23 @@ def test_dots_in_names_are_no_extensions(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("table", "words"),
+    ("table", "asked"),
     [
-        ({"other/00": {"caption": "a"}}, "no image found for its 1 entry in"),
-        ({}, "has no entries"),
-        ([], "found a list"),
-        ({"00": {}}, 'neither "caption" nor "tags"'),
-        ({"00": "a dog"}, 'expected {"caption"'),
-        ({"00": {"caption": 3}}, '"caption" is not text'),
-        ({"00": {"caption": "a", "train_resolution": [64, 60]}}, "both sides must be multiples of 8"),
-        ({"00": {"caption": "a", "train_resolution": [1]}}, '"train_resolution" is [1]; expected [width, height]'),
+        ({"other/00": {"caption": "a"}}, ("DATA-006", "1 entry")),
+        ({}, ("DATA-006", "no entries")),
+        ([], ("CFG-003", "list")),
+        ({"00": {}}, ("DATA-007", "'00'", '"caption"', '"tags"')),
+        ({"00": "a dog"}, ("DATA-007", "'00'", '{"caption"')),
+        ({"00": {"caption": 3}}, ("DATA-007", "'00'", '"caption"', "text")),
+        ({"00": {"caption": "a", "train_resolution": [64, 60]}}, ("DATA-007", "'00'", "multiples of 8")),
+        ({"00": {"caption": "a", "train_resolution": [1]}}, ("DATA-007", "'00'", '"train_resolution"', "[1]", "[width, height]")),
     ],
 )
-def test_faulty_metadata_is_told(tmp_path: Path, table: object, words: str) -> None:
+def test_faulty_metadata_is_told(tmp_path: Path, table: object, asked: tuple[str, ...]) -> None:
     photos(tmp_path / "img", 1)
-    with pytest.raises(UserError) as caught:
+    with pytest.raises(UserError) as error:
         read_metadata(write(tmp_path / "m.json", table), tmp_path / "img")
-    assert words in str(caught.value) and len(caught.value.problems) == 1
+    refusals(error.value, (*asked, tmp_path / "m.json"))
 
 
 def test_metadata_subset_of_a_config_is_scanned(tmp_path: Path) -> None:
@@ -122,22 +120,23 @@ def test_entries_that_name_one_image_train_it_once(tmp_path: Path) -> None:
     table = {"00": {"tags": "first"}, "00.png": {"tags": "second"}, str(image): {"tags": "third"}, "01": {"tags": "a"}}
     entries, (finding,) = read_metadata(write(tmp_path / "m.json", table), tmp_path / "img")
     assert [(entry.path, entry.caption) for entry in entries] == [(image, "first"), (other, "a")]
-    assert f"2 entries skipped, because other entries already name their images: 00.png, {image}; keep one" in finding
+    message([finding], "2 entries", f"00.png, {image}")
 
 
 def test_entries_without_words_are_told(tmp_path: Path) -> None:
     photos(tmp_path / "img", 3)
     table = {"00": {"caption": "", "tags": None}, "01": {"tags": " , "}, "02": {"caption": "", "tags": "dog"}}
     entries, (finding,) = read_metadata(write(tmp_path / "m.json", table), tmp_path / "img")
-    assert len(entries) == 3 and "2 images without captions or tags: 00.png, 01.png;" in finding
+    assert len(entries) == 3
+    message([finding], "2 images", "00.png, 01.png")
 
 
 def test_keys_that_fit_no_image_are_told_with_what_would_help(tmp_path: Path) -> None:
     photo(tmp_path / "img/Park.jpg")
     folder = {"resolution": "64"}
-    with pytest.raises(UserError, match=r"an image there: 'Park'.*upper and lower case"):
+    with refused("DATA-006", tmp_path / "m.json", "'Park'", "upper and lower case"):
         scan(from_metadata(tmp_path / "img", write(tmp_path / "m.json", {"park": {"caption": "x"}}), 1, folder))
-    with pytest.raises(UserError, match="set --train_data_dir to the folder its keys are relative to"):
+    with refused("DATA-006", tmp_path / "m.json", "set --train_data_dir"):
         scan(from_metadata(tmp_path / "img", write(tmp_path / "m.json", {"a/b": {"caption": "x"}}), 1, folder))
 
 
@@ -146,16 +145,16 @@ def test_what_is_false_does_not_contradict_a_metadata_file(tmp_path: Path) -> No
     file = write(tmp_path / "m.json", {"00": {"caption": "x"}})
     text = f"[[datasets]]\nresolution = 64\n[[datasets.subsets]]\nimage_dir = '{tmp_path / 'img'}'\nmetadata_file = '{file}'\n"
     assert len(scan(read(tmp_path, text + "is_reg = false")).records) == 1
-    with pytest.raises(UserError, match="is_reg contradicts metadata_file"):
+    with refused("CFG-010", "is_reg", "metadata_file"):
         read(tmp_path, text + "is_reg = true")
 
 
 def test_images_that_were_not_prepared_are_named_where_the_sizes_are_to_come_from_the_file(tmp_path: Path) -> None:
     photos(tmp_path / "img", 3)
     table = {name: {"caption": "x", "train_resolution": [64, 64]} for name in ("00", "01")} | {"02": {"caption": "x"}}
-    with pytest.raises(UserError, match=r"no train_resolution for 1 of 3 images \(02\.png\)") as caught:
+    with refused("DATA-017", "train_resolution", "1 of 3 images (02.png)") as error:
         scan(from_metadata(tmp_path / "img", write(tmp_path / "m.json", table), 1, {}))
-    assert len(caught.value.problems) == 1
+    assert len(error.value.problems) == 1
 
 
 CONFIG = """
@@ -179,7 +178,8 @@ def test_a_config_trains_images_as_they_were_prepared_too(tmp_path: Path, datase
     data = fill(scan(read(tmp_path, text)))
     assert [place.bucket for place in data.placements] == [(96, 64), (72, 72)]
     lines = ImageSource(data).lines(1)
-    assert "sizes as prepared" in lines[0] and "buckets and latents as prepared (train_resolution in m.json)" in lines[1]
+    assert "sizes as prepared" in lines[0]
+    message(lines[1:2], "as prepared", "train_resolution", "m.json")
 
 
 def test_each_subset_goes_by_its_own_metadata(tmp_path: Path) -> None:
@@ -194,13 +194,13 @@ def test_each_subset_goes_by_its_own_metadata(tmp_path: Path) -> None:
     data = fill(scan(read(tmp_path, f"[[datasets]]\nresolution = 64\n{subsets}")))
     assert [place.bucket for place in data.placements] == [(96, 64), (64, 64), (64, 96)]
     assert "64×64, batch size" in ImageSource(data).lines(1)[0]
-    with pytest.raises(UserError, match="resolution is missing; add resolution = 512"):
+    with refused("CFG-011", "datasets[0]", "resolution = 512"):
         read(tmp_path, f"[[datasets]]\n{subsets}")
 
 
 @pytest.mark.parametrize("full_path", [True, False])
 def test_keys_fit_whether_names_are_composed_or_not(tmp_path: Path, full_path: bool) -> None:
-    """A Mac's file names and a metadata file made elsewhere, and the other way round."""
+    """A Mac's file names and a metadata file from elsewhere, and the reverse."""
     images = [photo(tmp_path / "img" / unicodedata.normalize(form, f"강아지{form}.png")) for form in ("NFC", "NFD")]
     keys = [unicodedata.normalize(form, f"강아지{other}") for form, other in (("NFD", "NFC"), ("NFC", "NFD"))]
     table = {(tmp_path / "img" / key).as_posix() if full_path else key: {"caption": key} for key in keys}
@@ -212,7 +212,7 @@ def test_old_form_needs_no_folder_for_full_paths(tmp_path: Path) -> None:
     image = photo(tmp_path / "img/a.jpg")
     file = write(tmp_path / "m.json", {str(image.with_suffix("")): {"caption": "x"}})
     assert [record.path for record in scan(from_metadata(None, file, 1, {"resolution": "64"})).records] == [image]
-    with pytest.raises(UserError, match="if its keys are not full paths, add --train_data_dir with the folder"):
+    with refused("DATA-006", tmp_path / "m.json", "add --train_data_dir"):
         scan(from_metadata(None, write(tmp_path / "m.json", {"a": {"caption": "x"}}), 1, {"resolution": "64"}))
 
 
@@ -236,26 +236,26 @@ def test_one_row_alone_is_a_row(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("rows", "words"),
+    ("rows", "asked"),
     [
-        (ROWS + '{"text": "x"}', "row 3 has no file_name"),
-        (ROWS + "{broken", r"metadata\.jsonl, line 4: is not JSON"),
-        (ROWS.replace('"a dog"', "7"), "entry '00.png': \"caption\" is not text"),
+        (ROWS + '{"text": "x"}', ("DATA-007", "row 3", "file_name")),
+        (ROWS + "{broken", ("CFG-002", "line 4", "JSON")),
+        (ROWS.replace('"a dog"', "7"), ("DATA-007", "entry '00.png'", '"caption"', "text")),
     ],
 )
-def test_rows_that_cannot_be_used_are_told_by_number(tmp_path: Path, rows: str, words: str) -> None:
+def test_rows_that_cannot_be_used_are_told_by_number(tmp_path: Path, rows: str, asked: tuple[str, ...]) -> None:
     photo(tmp_path / "00.png")
     (tmp_path / "metadata.jsonl").write_text(rows, encoding="utf-8")
-    with pytest.raises(UserError, match=words):
+    with refused(*asked, tmp_path / "metadata.jsonl"):
         read_metadata(tmp_path / "metadata.jsonl", None)
 
 
 @pytest.mark.parametrize(
     ("text", "again"),
     [
-        ('{"00": {"caption": "first"}, "00": {"caption": "second"}}', "'00' stands"),
-        ('{"00": {"caption": "first", "caption": "second"}}', "'caption' stands"),
-        ('{"file_name": "00.png", "text": "first"}\n{"file_name": "00.png", "text": "second"}\n', "'00.png' stands"),
+        ('{"00": {"caption": "first"}, "00": {"caption": "second"}}', "'00'"),
+        ('{"00": {"caption": "first", "caption": "second"}}', "'caption'"),
+        ('{"file_name": "00.png", "text": "first"}\n{"file_name": "00.png", "text": "second"}\n', "'00.png'"),
     ],
 )
 def test_what_stands_twice_counts_once_the_first_and_is_told(
@@ -264,6 +264,7 @@ def test_what_stands_twice_counts_once_the_first_and_is_told(
     photo(tmp_path / "img/00.png")
     (tmp_path / "m.json").write_text(text, encoding="utf-8")
     (entry,), (finding,) = read_metadata(tmp_path / "m.json", tmp_path / "img")
-    assert entry.caption == "first" and f"{again} there more than once, so only the first counts" in finding
+    assert entry.caption == "first"
+    message([finding], again, "more than once", "first")
     (table,) = read_metadata_file(tmp_path / "m.json", "in_json").values()
     assert table == {"caption": "first"}

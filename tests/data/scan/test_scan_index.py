@@ -1,4 +1,4 @@
-"""The index beside the images: a second scan reads no unchanged file, sees every changed one, and needs no index."""
+"""The index next to the images: a second scan reads no unchanged file, sees every changed one, and needs no index."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from library.data.scan import records, scan_index
 from library.data.scan.caption_files import CaptionFile
 from library.data.scan.records import ImageRecord, Scan, scan
 from library.data.scan.scan_index import FEWEST, NAME
-from library.errors import UserError
 from tests.data.material import photo
 from tests.listening import Heard
+from tests.messages import refused
 
 OLD = time.time_ns() - 3600 * 10**9
 
@@ -72,10 +72,10 @@ def test_changed_image_and_caption_are_read_and_no_other(folder: Path, opened: l
     same_length.write_text("cat" + same_length.read_text(encoding="utf-8")[3:], encoding="utf-8")
     (folder / "006.txt").unlink()
     opened.clear()
-    found = {one.path.name: one for one in scan(blueprint(folder)).records}
+    records = {one.path.name: one for one in scan(blueprint(folder)).records}
     assert sorted(opened) == ["003.png", "004.txt", "005.txt"]
-    assert found["003.png"].size == (64, 96) and found["004.png"].caption == "a cat" and found["006.png"].caption == "dog"
-    assert found["005.png"].caption == "cat number 5"
+    assert records["003.png"].size == (64, 96) and records["004.png"].caption == "a cat" and records["006.png"].caption == "dog"
+    assert records["005.png"].caption == "cat number 5"
 
 
 def test_file_changed_just_before_the_scan_is_not_trusted_later(folder: Path, opened: list[str]) -> None:
@@ -103,7 +103,7 @@ def test_damaged_index_is_as_none(folder: Path, opened: list[str], damage: bytes
     (folder / NAME).write_bytes(damage)
     opened.clear()
     assert scan(blueprint(folder)).records == first.records and len(opened) == FEWEST
-    assert json.loads((folder / NAME).read_text(encoding="utf-8"))["Header"]  # and is made anew
+    assert json.loads((folder / NAME).read_text(encoding="utf-8"))["Header"]  # and is created again
 
 
 def test_entries_that_make_no_sense_are_read_from_the_files(folder: Path, opened: list[str]) -> None:
@@ -129,7 +129,7 @@ def test_facts_are_found_by_folder_and_name_as_by_path(folder: Path, opened: lis
     assert by_name == index.known(path, CaptionFile) == CaptionFile("dog number 3")
     assert index.length(path) == path.stat().st_size
     assert index.fact_in(folder, "new.txt", CaptionFile, lambda path: CaptionFile(str(path))).text == str(folder / "new.txt")
-    assert index.known(folder / "new.txt", CaptionFile) is None  # of a file that is not there nothing is kept
+    assert index.known(folder / "new.txt", CaptionFile) is None  # nothing of a missing file is stored
     index.remember(path, CaptionFile("a cat"))
     assert index.known(path, CaptionFile) == CaptionFile("a cat")
 
@@ -156,7 +156,7 @@ def test_unreadable_image_is_told_at_every_start(folder: Path) -> None:
     (folder / "007.png").write_bytes(b"no image")
     os.utime(folder / "007.png", ns=(OLD, OLD))
     for _ in range(2):
-        with pytest.raises(UserError, match=r"007\.png"):
+        with refused("DATA-001", folder / "007.png"):
             scan(blueprint(folder))
 
 

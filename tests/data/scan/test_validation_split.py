@@ -9,8 +9,8 @@ import pytest
 from library.data.batching.buckets import fill
 from library.data.scan.records import Scan, scan
 from library.data.scan.validation_split import split_validation
-from library.errors import UserError
 from tests.data.material import photos, read
+from tests.messages import refused
 
 
 def scanned(folder: Path, *datasets: str, general: str = "") -> Scan:
@@ -42,17 +42,17 @@ def test_the_share_depends_on_the_seed_and_hardly_on_other_images(tmp_path: Path
         assert len(apart.records) == 4 and names(train) | names(apart) == {f"{n:02}.png" for n in range(20)}
         assert not names(train) & names(apart)
         chosen[seed] = names(apart)
-    assert len({frozenset(found) for found in chosen.values()}) > 1
+    assert len({frozenset(images) for images in chosen.values()}) > 1
     photos(tmp_path / "a", 22)
     _, apart = split_validation(scanned(tmp_path, subset(tmp_path / "a"), general="validation_split = 0.2\nvalidation_seed = 0"))
     assert len(names(apart) - chosen[0]) <= 2
 
 
-@pytest.mark.parametrize(("count", "share", "kept"), [(2, 0.01, 1), (2, 0.99, 1), (1, 0.5, 0), (10, 0.25, 3), (4, 0.5, 2)])
-def test_at_least_one_is_kept_and_at_least_one_is_trained(tmp_path: Path, count: int, share: float, kept: int) -> None:
+@pytest.mark.parametrize(("count", "share", "validated"), [(2, 0.01, 1), (2, 0.99, 1), (1, 0.5, 0), (10, 0.25, 3), (4, 0.5, 2)])
+def test_at_least_one_is_kept_and_at_least_one_is_trained(tmp_path: Path, count: int, share: float, validated: int) -> None:
     photos(tmp_path / "a", count)
     train, apart = split_validation(scanned(tmp_path, subset(tmp_path / "a", f"validation_split = {share}")))
-    assert len(apart.records if apart else ()) == kept and len(train.records) == count - kept
+    assert len(apart.records if apart else ()) == validated and len(train.records) == count - validated
 
 
 def test_an_image_of_two_datasets_is_trained_in_neither(tmp_path: Path) -> None:
@@ -93,7 +93,7 @@ def test_a_whole_dataset_may_be_for_validation(tmp_path: Path) -> None:
 
 def test_a_share_that_leaves_nothing_to_train_is_refused(tmp_path: Path) -> None:
     photos(tmp_path / "a", 3)
-    with pytest.raises(UserError, match="leaves none to train on"):
+    with refused("DATA-014", "--validation_split", "smaller share"):
         split_validation(scanned(tmp_path, subset(tmp_path / "a", "validation_split = 1.0")))
 
 

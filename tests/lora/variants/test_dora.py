@@ -1,4 +1,4 @@
-"""networks.dora: outputs and gradients beside PEFT's, merged weights beside PEFT's and LyCORIS', files read by both."""
+"""networks.dora: outputs and gradients compared with PEFT's, merged weights with PEFT's and LyCORIS', files read by both."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from peft import LoraConfig, get_peft_model
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from library.errors import UserError
 from library.lora.variants.dora_layer import DoRALayer, InputDoRALayer
 from networks import dora, lora
+from tests.messages import refused
 from tests.networks.models import randomize, run_text_encoder, run_unet, tiny_text_encoder, tiny_unet
 
 MODULES = {"linear": lambda: nn.Linear(6, 10), "convolution": lambda: nn.Conv2d(6, 10, 3, stride=2, padding=1)}
@@ -76,10 +76,10 @@ def test_merged_weights_are_those_of_lycoris(kind: str, on_output: bool) -> None
         torch.testing.assert_close(layer.gain(weight) * (weight + layer._sum(weight)), merged, rtol=0, atol=1e-12)
         layer.attach(module)
         x = inputs(kind).double()
-        found = module(x)
+        output = module(x)
         layer.detach()
         module.weight.copy_(merged)
-        torch.testing.assert_close(found, module(x), rtol=0, atol=1e-12)
+        torch.testing.assert_close(output, module(x), rtol=0, atol=1e-12)
 
 
 @pytest.mark.parametrize("on_output", ["True", "False"])
@@ -113,11 +113,11 @@ def test_saved_loaded_and_merged_it_stays_what_it_is(on_output: str, tmp_path: P
     loaded.apply_to(None, unet, apply_text_encoder=False)
     assert torch.equal(run_unet(unet), trained)
     loaded.restore()
-    with pytest.raises(UserError, match=r"a DoRA, which networks\.dora reads"):
+    with refused("LORA-001", tmp_path / "d.safetensors", "DoRA", "networks.dora"):
         lora.create_network_from_weights(1.0, tmp_path / "d.safetensors", None, None, unet)
     other = next(key for key in tensors if key.endswith("dora_scale"))
     save_file({**tensors, other: torch.ones(3, 1)}, tmp_path / "odd.safetensors")
-    with pytest.raises(UserError, match="3 magnitudes do not match a weight of"):
+    with refused("LORA-005", tmp_path / "odd.safetensors", "3 magnitudes"):
         dora.create_network_from_weights(1.0, tmp_path / "odd.safetensors", None, None, unet)
     loaded.merge_to(None, unet)
     torch.testing.assert_close(run_unet(unet), trained, rtol=1e-3, atol=1e-4)
@@ -131,11 +131,11 @@ def test_beside_another_network_each_is_taken_from_the_models_own_weight() -> No
     changes = one.delta_weight() + two.delta_weight()
     one.attach(module)
     two.attach(module)
-    found = module(x)
+    output = module(x)
     one.detach()
     two.detach()
     with torch.no_grad():
-        torch.testing.assert_close(found, module(x) + x @ changes.double().T, rtol=1e-5, atol=1e-5)
+        torch.testing.assert_close(output, module(x) + x @ changes.double().T, rtol=1e-5, atol=1e-5)
 
 
 def test_a_plain_lora_goes_on_as_it_is(tmp_path: Path) -> None:
@@ -159,5 +159,5 @@ def test_a_dora_of_peft_is_read(tmp_path: Path) -> None:
     names = {f"{key}.lora_A.weight": down, f"{key}.lora_B.weight": up, f"{key}.lora_magnitude_vector": size}
     save_file(names, tmp_path / "peft.safetensors")
     network, _ = dora.create_network_from_weights(1.0, tmp_path / "peft.safetensors", None, None, unet)
-    found = network.layers()[key].dora_scale
-    assert found.shape == (16, 1, 1, 1) and torch.equal(found.flatten(), size.flatten())
+    magnitude = network.layers()[key].dora_scale
+    assert magnitude.shape == (16, 1, 1, 1) and torch.equal(magnitude.flatten(), size.flatten())

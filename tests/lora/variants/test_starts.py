@@ -10,10 +10,10 @@ from peft import LoraConfig, get_peft_model
 from safetensors.torch import load_file
 from torch import nn
 
-from library.errors import UserError
 from library.lora.variants.started_layer import STARTS, OLoRALayer, PiSSALayer
 from library.lora.variants.starts import olora, orthogonal, pissa
 from networks import dora, dylora, lora, lora_fa
+from tests.messages import refused
 from tests.networks.models import run_text_encoder, tiny_text_encoder, tiny_unet
 
 SUBTRACTED = ("pissa", "olora")
@@ -141,7 +141,7 @@ def test_the_file_is_a_plain_lora_for_the_unchanged_model(init: str, tmp_path: P
 
 @pytest.mark.parametrize("init", SUBTRACTED)
 def test_a_file_in_16_bits_loses_what_16_bits_lose_and_no_more(init: str, tmp_path: Path) -> None:
-    """Stored as B and A beside B₀ and A₀, what was learned would be a small difference of large rounded products."""
+    """Stored as B and A next to B₀ and A₀, what was learned would be a small difference of large rounded products."""
     unet = tiny_unet()
     network = lora.create_network(1.0, 4, 4.0, None, None, unet, init=init)
     moved(network, 1e-3)
@@ -162,8 +162,8 @@ def test_dropout_takes_the_same_components_of_both_products(kind) -> None:
     torch.manual_seed(0)
     dropped = layer._add_delta(module, (x,), torch.zeros(5, 8))
     torch.manual_seed(0)
-    kept = torch.full((5, 4), 0.5).bernoulli() * 2
-    hidden, start = x @ layer.lora_down.weight.T * kept, x @ layer.start_down.T * kept
+    mask = torch.full((5, 4), 0.5).bernoulli() * 2
+    hidden, start = x @ layer.lora_down.weight.T * mask, x @ layer.start_down.T * mask
     torch.testing.assert_close(dropped, hidden @ layer.lora_up.weight.T - start @ layer.start_up.T, rtol=1e-4, atol=1e-5)
 
 
@@ -178,27 +178,27 @@ def test_network_weights_goes_on_where_a_file_of_this_start_ended(init: str, tmp
     for name, tensor in first.state_dict().items():
         torch.testing.assert_close(second.state_dict()[name], tensor, rtol=0, atol=1e-6)
     other = lora.create_network(1.0, 4, 2.0, None, None, tiny_unet(seed=9), conv_dim="2", init=init)
-    with pytest.raises(UserError, match="was not made from this start of this model; remove --network_args init"):
+    with refused("LORA-004", tmp_path / "first.safetensors", "remove --network_args init"):
         other.load_weights(tmp_path / "first.safetensors")
     plain = lora.create_network(1.0, 4, 2.0, None, None, unet, conv_dim="2")
     plain.save_weights(tmp_path / "plain.safetensors", None, None)
-    with pytest.raises(UserError, match="have other ranks than this network"):
+    with refused("LORA-004", tmp_path / "plain.safetensors", "ranks"):
         second.load_weights(tmp_path / "plain.safetensors")
 
 
 def test_wrong_starts_are_told_in_one_line() -> None:
     unet = tiny_unet()
-    for args, said in (
-        ({"init": "pisa"}, "init=pisa: unknown start; did you mean pissa"),
-        ({"init": "gaussian"}, "pissa, olora, orthogonal are expected"),
-        ({"init": "orthogonal", "conv_dim": "3"}, "rank 3 is odd"),
-        ({"innit": "pissa"}, "did you mean init"),
-        ({"init": "pissa", "conv_dim": "17"}, "rank 17 is more than a weight of 16×"),
+    for args, asked in (
+        ({"init": "pisa"}, ("LORA-008", "init=pisa", "pissa?")),
+        ({"init": "gaussian"}, ("LORA-008", "init=gaussian", "pissa, olora, orthogonal")),
+        ({"init": "orthogonal", "conv_dim": "3"}, ("LORA-008", "init=orthogonal", "rank 3", "even")),
+        ({"innit": "pissa"}, ("LORA-007", "innit", "init?")),
+        ({"init": "pissa", "conv_dim": "17"}, ("LORA-008", "init", "rank 17", "16×")),
     ):
-        with pytest.raises(UserError, match=said):
+        with refused(*asked):
             lora.create_network(1.0, 4, 1.0, None, None, unet, **args)
     for module in (dora, dylora, lora_fa):
-        with pytest.raises(UserError, match=r"init: only networks\.lora has it"):
+        with refused("LORA-007", "init", "networks.lora"):
             module.create_network(1.0, 4, 1.0, None, None, unet, init="pissa")
-    with pytest.raises(UserError, match="no effect if the network is created from a file"):
+    with refused("LORA-007", "init", "created from a file"):
         lora.create_network_from_weights(1.0, "x.safetensors", None, None, unet, init="pissa")

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 import torch
 
-from library.errors import UserError
 from library.model.drawing.generate import GenerateSettings, generate
 from library.model.drawing.samplers import SAMPLERS
 from library.model.family import V1
 from library.model.text.tokenizer import ClipTokenizer
+from tests.messages import refused
 
 # numpy 2 finds diffusers' schedulers old-fashioned, thousands of times
 pytestmark = [pytest.mark.filterwarnings(f"ignore::DeprecationWarning:{package}.*") for package in ("diffusers", "numpy")]
@@ -99,7 +99,7 @@ def test_the_sixteen_names_of_the_command_line_are_there():
 
 
 def test_an_unknown_sampler_is_told(models):
-    with pytest.raises(UserError, match="--sample_sampler magic: unknown sampler"):
+    with refused("OPT-006", "--sample_sampler magic", "euler_a"):
         generate(models["v1"], replace(SETTINGS, sampler="magic"))
 
 

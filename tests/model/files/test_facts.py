@@ -11,21 +11,22 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from library.errors import UserError
+from library.errors import Problem, UserError
 from library.model.family import V1, V2
 from library.model.files.facts import check_flags, inspect
 from library.model.files.locate import locate
+from tests.messages import refusal, refused
 from tests.small_models import write_checkpoint, write_diffusers
 
 UNET_IN = "model.diffusion_model.input_blocks.0.0.weight"
 
 
-def _fault(path) -> str:
-    with pytest.raises(UserError) as caught:
+def _fault(path) -> Problem:
+    with pytest.raises(UserError) as error:
         inspect(path)
-    (line,) = caught.value.problems
-    assert "\n" not in line and line.startswith("--pretrained_model_name_or_path")
-    return line
+    (problem,) = error.value.problems
+    assert "\n" not in problem and problem.startswith("--pretrained_model_name_or_path")
+    return problem
 
 
 def _saved(path, state, metadata=None):
@@ -90,7 +91,7 @@ def test_flags_that_contradict_the_weights_are_told(version, v2, v_parameterizat
     if problem is None:
         check_flags(facts, v2, v_parameterization)
     else:
-        with pytest.raises(UserError, match=problem):
+        with refused("MODEL-007", problem):
             check_flags(facts, v2, v_parameterization)
 
 
@@ -104,9 +105,9 @@ def test_clip_skip_counts_the_layers_that_the_text_encoder_has(kind, checkpoints
     facts = inspect(checkpoints["v1"] if kind == "v1" else write_diffusers(tmp_path / "model"))
     assert facts.text_layers == 2
     check_flags(facts, False, False, clip_skip=2)
-    with pytest.raises(UserError, match=r"--clip_skip 3: the text encoder of .* has 2 layers; use 1 or 2"):
+    with refused("MODEL-015", "--clip_skip 3", "2 layers", "use 1 or 2"):
         check_flags(facts, False, False, clip_skip=3)
-    check_flags(inspect(checkpoints["v2"]), True, False, clip_skip=24)  # left out for v2, whatever it says
+    check_flags(inspect(checkpoints["v2"]), True, False, clip_skip=24)  # ignored for v2
 
 
 def test_clip_skip_is_left_out_for_v2_with_a_warning(heard):
@@ -114,7 +115,7 @@ def test_clip_skip_is_left_out_for_v2_with_a_warning(heard):
     assert not heard.lines
     assert V2.usable_clip_skip(2) is None
     assert "--clip_skip 2" in heard.text
-    with pytest.raises(UserError, match="--clip_skip 0"):
+    with refused("MODEL-015", "--clip_skip 0"):
         V1.usable_clip_skip(0)
 
 
@@ -126,32 +127,32 @@ def test_models_for_other_tasks_are_refused(channels, kind, checkpoints, tmp_pat
 
 
 @pytest.mark.parametrize(
-    ("names", "kind"),
+    ("names", "code", "kind"),
     [
-        (["lora_unet_mid_block_attentions_0_proj_in.lora_down.weight"], "is a LoRA file"),
-        (["unet.down_blocks.0.attentions.0.to_q.lora_A.weight"], "is a LoRA file"),
-        (["first_stage_model.decoder.conv_in.weight"], "is only a VAE; set it with --vae"),
-        (["encoder.conv_in.weight", "decoder.conv_in.weight"], "is only a VAE"),
-        (["emb_params"], "is a Textual Inversion embedding"),
-        (["control_model.input_blocks.0.0.weight"], "is a ControlNet"),
-        (["down_blocks.0.resnets.0.conv1.weight"], "is one part of a Diffusers model"),
-        ([UNET_IN, "conditioner.embedders.0.transformer.x"], "is an SDXL model"),
-        ([UNET_IN, "model.diffusion_model.label_emb.0.0.weight"], "is an SDXL model"),
-        ([UNET_IN], "no text encoder"),
-        (["model.diffusion_model.joint_blocks.0.x"], "another family"),
-        (["double_blocks.0.x"], "another family"),
-        (["something"], "is not a Stable Diffusion checkpoint"),
+        (["lora_unet_mid_block_attentions_0_proj_in.lora_down.weight"], "MODEL-017", "LoRA"),
+        (["unet.down_blocks.0.attentions.0.to_q.lora_A.weight"], "MODEL-017", "LoRA"),
+        (["first_stage_model.decoder.conv_in.weight"], "MODEL-017", "--vae"),
+        (["encoder.conv_in.weight", "decoder.conv_in.weight"], "MODEL-017", "only a VAE"),
+        (["emb_params"], "MODEL-017", "Textual Inversion embedding"),
+        (["control_model.input_blocks.0.0.weight"], "MODEL-017", "ControlNet"),
+        (["down_blocks.0.resnets.0.conv1.weight"], "MODEL-017", "one part of a Diffusers model"),
+        ([UNET_IN, "conditioner.embedders.0.transformer.x"], "MODEL-005", "SDXL"),
+        ([UNET_IN, "model.diffusion_model.label_emb.0.0.weight"], "MODEL-005", "SDXL"),
+        ([UNET_IN], "MODEL-017", "no text encoder"),
+        (["model.diffusion_model.joint_blocks.0.x"], "MODEL-005", "another family"),
+        (["double_blocks.0.x"], "MODEL-005", "another family"),
+        (["something"], "MODEL-017", "model.diffusion_model"),
     ],
 )
-def test_other_kinds_of_files_are_recognised(names, kind, tmp_path):
-    assert kind in _fault(_saved(tmp_path / "m.safetensors", {name: torch.zeros(4, 4, 3, 3) for name in names}))
+def test_other_kinds_of_files_are_recognised(names, code, kind, tmp_path):
+    refusal(_fault(_saved(tmp_path / "m.safetensors", {name: torch.zeros(4, 4, 3, 3) for name in names})), code, "m.safetensors", kind)
 
 
 @pytest.mark.parametrize("keep", [0, 5, 1000, -1000])
 def test_a_safetensors_file_cut_short_is_told(keep, checkpoints, tmp_path):
     path = tmp_path / "cut.safetensors"
     path.write_bytes(checkpoints["v1"].read_bytes()[:keep])
-    assert any(words in _fault(path) for words in ("truncated", "is an empty file", "is damaged"))
+    assert _fault(path).code in ("FILE-002", "FILE-005")
 
 
 @pytest.mark.parametrize("keep", [1000, -1000, 0.5])
@@ -182,15 +183,15 @@ def test_a_mistyped_path_names_close_files_and_asks_no_hub(tmp_path, monkeypatch
     monkeypatch.setattr(place, "_from_hub", lambda *_: pytest.fail("the hub was asked"))
     (tmp_path / "AnythingV3.safetensors").touch()
     (tmp_path / "other.ckpt").touch()
-    assert "did you mean AnythingV3.safetensors?" in _fault(tmp_path / "anything_v3.safetensors")
-    assert "AnythingV3.safetensors, other.ckpt" in _fault(tmp_path / "zzz.safetensors")
-    assert f"'nowhere' does not exist in {tmp_path}" in _fault(tmp_path / "nowhere" / "x.safetensors")
+    refusal(_fault(tmp_path / "anything_v3.safetensors"), "MODEL-001", "AnythingV3.safetensors?")
+    refusal(_fault(tmp_path / "zzz.safetensors"), "MODEL-001", "AnythingV3.safetensors, other.ckpt")
+    refusal(_fault(tmp_path / "nowhere" / "x.safetensors"), "MODEL-001", f"'nowhere' does not exist in {tmp_path}")
     monkeypatch.chdir(tmp_path)
     (tmp_path / "models").mkdir()
     (tmp_path / "models" / "one").touch()
-    assert "did you mean one?" in _fault("models/onne")  # looks like a hub id, but the folder is here
+    refusal(_fault("models/onne"), "MODEL-001", "one?")  # looks like a hub id, but the folder exists
     for name in ("x.safetensors", "owner/x.ckpt", "./owner/name", "just-a-name", "a/b/c", r"C:\models\x"):
-        assert "does not exist in" in _fault(name)
+        refusal(_fault(name), "MODEL-001", f"'{name}'", "does not exist in")
 
 
 def test_a_hub_id_that_cannot_be_had_is_told_at_once(monkeypatch, tmp_path):
@@ -241,13 +242,13 @@ def test_a_hub_id_becomes_the_folder_in_the_cache(folders, monkeypatch):
 def test_wrong_folders_are_told_with_what_was_meant(tmp_path):
     folder = tmp_path / "models"
     folder.mkdir()
-    assert "no unet/config.json" in _fault(folder)
+    refusal(_fault(folder), "MODEL-004", folder, "unet/config.json")
     write_diffusers(folder / "good")
-    assert f"did you mean {folder / 'good'}" in _fault(folder)
-    assert "name the folder above it" in _fault(folder / "good" / "vae")
+    refusal(_fault(folder), "MODEL-004", folder, folder / "good")
+    refusal(_fault(folder / "good" / "vae"), "MODEL-004", "name the folder above it")
     (tmp_path / "files").mkdir()
     (tmp_path / "files" / "a.safetensors").touch()
-    assert "name one file" in _fault(tmp_path / "files")
+    refusal(_fault(tmp_path / "files"), "MODEL-004", "name one file")
 
 
 def test_folders_of_other_models_are_refused(folders, tmp_path):
@@ -255,8 +256,8 @@ def test_folders_of_other_models_are_refused(folders, tmp_path):
     shutil.copytree(folders["v1"], folder)
     config = json.loads((folder / "unet" / "config.json").read_text(encoding="utf-8"))
     (folder / "unet" / "config.json").write_text(json.dumps(config | {"in_channels": 5}), encoding="utf-8")
-    assert "a depth-to-image model" in _fault(folder)
+    refusal(_fault(folder), "MODEL-006", "m:", "depth-to-image")
     (folder / "text_encoder_2").mkdir()
-    assert "is an SDXL model" in _fault(folder)
+    refusal(_fault(folder), "MODEL-005", folder, "SDXL")
     (folder / "unet" / "config.json").write_text("{", encoding="utf-8")
-    assert "not valid JSON" in _fault(folder)
+    refusal(_fault(folder), "MODEL-012", folder / "unet" / "config.json", "JSON")

@@ -13,9 +13,9 @@ import torch
 from PIL import Image, PngImagePlugin
 
 from library.containers.weights_file import open_weights
-from library.errors import UserError
 from library.model.files.embedding_files import read_vectors
 from library.model.files.image_embedding import _mask
+from tests.messages import refused
 
 VECTORS = torch.randn(3, 64, generator=torch.Generator().manual_seed(1))
 CONTENT = json.dumps({"string_to_token": {"*": 265}, "string_to_param": {"*": {"TORCHTENSOR": VECTORS.tolist()}}, "name": "cat", "step": 5})
@@ -36,7 +36,7 @@ def in_chunk(path: Path) -> Path:
 
 
 def in_pixels(path: Path, **options: object) -> Path:
-    """The picture between two blocks of noise whose low bits are the data, each behind a black column; a black frame around all."""
+    """The image between two blocks of noise whose low bits are the data, each behind a black column; a black frame around all."""
     data = zlib.compress(CONTENT.encode())
     height, width = 48, -(-len(data) // (48 * 3))
     data += data[: height * width * 3 - len(data)]  # the web UI fills the rest up with the data's beginning
@@ -66,7 +66,7 @@ def test_an_embedding_in_an_image_is_read(name: str, tmp_path: Path) -> None:
     else:
         in_pixels(path, format="WEBP" if name.endswith("webp") else "PNG", **({"lossless": True, "exact": True} if "webp" in name else {}))
     torch.testing.assert_close(read_vectors(path, (), 64, "--weights")[0], VECTORS)
-    with pytest.raises(UserError, match="has vectors of 64 numbers, the model of 768"):
+    with refused("LORA-013", "--weights", path, 64, 768):
         read_vectors(path, (), 768, "--weights")
 
 
@@ -78,9 +78,9 @@ def test_an_image_that_lost_its_embedding_is_named_as_what_it_is(tmp_path: Path)
     (tmp_path / "cut.png").write_bytes((tmp_path / "whole.png").read_bytes()[:900])
     Image.new("RGB", (8, 8)).save(tmp_path / "black.png")
     for name in ("lossy.webp", "plain.png", "plain.jpg", "small.png", "cut.png", "black.png"):
-        with pytest.raises(UserError, match=rf"--weights .*{name}: is an image without a readable embedding") as caught:
+        with refused("LORA-012", "--weights", tmp_path / name) as error:
             read_vectors(tmp_path / name, (), 64, "--weights")
-        assert "\n" not in str(caught.value)
+        assert "\n" not in str(error.value)
     for name in ("plain.png", "plain.jpg", "lossy.webp"):
-        with pytest.raises(UserError, match="is an image, not weights"):
+        with refused("FILE-004", "--pretrained_model_name_or_path", tmp_path / name, "image"):
             open_weights(tmp_path / name, "--pretrained_model_name_or_path")

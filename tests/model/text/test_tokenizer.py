@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from library.errors import UserError
 from library.model.family import FAMILIES, V1, V2
 from library.model.text.tokenizer import ENTRIES, ClipTokenizer, build_tokenizer, too_long
 from library.model.text.vocabulary import WORD_END, surely_fits, vocabulary
+from tests.messages import refused
 
 CAT = [49406, 320, 1125, 539, 320, 2368, 49407]  # "a photo of a cat", published with OpenAI's CLIP
 LONG = " ".join(["a photo of a cat"] * 20) + " and a zebra"  # 103 tokens
@@ -87,7 +87,7 @@ def test_a_cache_folder_keeps_the_tokenizer_and_is_read_again(tmp_path):
 
 def test_a_cache_folder_without_a_whole_vocabulary_is_an_error(tmp_path):
     (tmp_path / "openai_clip-vit-large-patch14").mkdir()
-    with pytest.raises(UserError, match="--tokenizer_cache_dir"):
+    with refused("MODEL-013", "--tokenizer_cache_dir"):
         ClipTokenizer(V1, cache_dir=tmp_path)
 
 

@@ -5,10 +5,10 @@ from pathlib import Path
 import pytest
 import toml
 
-from library.errors import UserError
 from library.options.declare import options_of, options_table
 from library.options.groups.scripts import TrainNetwork
 from library.options.reading.parse import parse
+from tests.messages import refused
 
 ARGV = [
     *("--v2", "--seed", "5", "--learning_rate", "1e-4", "--network_args", "conv_dim=4", 'n="é"', "--base_weights_multiplier", "1", "0.5"),
@@ -55,12 +55,14 @@ def test_secrets_are_not_written(tmp_path: Path) -> None:
 
 def test_an_existing_file_is_not_overwritten(tmp_path: Path) -> None:
     (tmp_path / "out.toml").write_text("seed = 1\n", encoding="utf-8")
-    with pytest.raises(UserError, match=r"out\.toml already exists and is not overwritten"):
+    with refused("PATH-011", "out.toml"):
         parse(TrainNetwork, ["--output_config", "--config_file", str(tmp_path / "out")])
     assert (tmp_path / "out.toml").read_text(encoding="utf-8") == "seed = 1\n"
 
 
-@pytest.mark.parametrize("argv", [["--output_config"], ["--output_config", "--config_file", "/no/such/folder/out"]])
-def test_a_file_that_cannot_be_written_is_told(argv: list[str]) -> None:
-    with pytest.raises(UserError, match="--output_config: "):
+@pytest.mark.parametrize(
+    ("argv", "code"), [(["--output_config"], "OPT-009"), (["--output_config", "--config_file", "/no/such/folder/out"], "PATH-005")]
+)
+def test_a_file_that_cannot_be_written_is_told(argv: list[str], code: str) -> None:
+    with refused(code, "--output_config", "--config_file"):
         parse(TrainNetwork, argv)

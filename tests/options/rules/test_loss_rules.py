@@ -1,4 +1,4 @@
-"""Rules of noise and loss stand once, before torch: whatever they let through has its noise and its loss."""
+"""Rules of noise and loss are in one place, before torch: all that they allow has a noise and a loss."""
 
 from __future__ import annotations
 
@@ -8,12 +8,13 @@ import pytest
 import torch
 
 from library.diffusion.schedule import Prediction
-from library.errors import UserError
+from library.errors import Problem, UserError
 from library.options.groups.scripts import TrainNetwork
 from library.options.reading.parse import parse
 from library.options.rules.loss_rules import noise_and_loss
 from library.options.rules.option_view import OptionView
 from library.training.step.noise_and_loss import noise_settings, objective_of, schedule_of
+from tests.messages import refusal
 
 VALUES = {
     "noise_offset": ("-0.1", "0", "0.1"),
@@ -37,13 +38,13 @@ VALUES = {
 SWITCHED = [(name, value) for name, values in VALUES.items() for value in values]
 
 
-def lines(*chosen: tuple[str, str | None]) -> list[str]:
-    """What the command line or the rules say against these options; builds noise and loss where nothing is said."""
+def lines(*chosen: tuple[str, str | None]) -> list[Problem]:
+    """What the command line or the rules report against these options; builds noise and loss where nothing is reported."""
     argv = [word for name, value in chosen for word in (f"--{name}", value) if word is not None]
     try:
         options = parse(TrainNetwork, argv)
-    except UserError as fault:
-        return list(fault.problems)
+    except UserError as error:
+        return list(error.problems)
     said = list(noise_and_loss(OptionView(options)))
     if not said:
         prediction: Prediction = "v_prediction" if options.model.v_parameterization else "epsilon"
@@ -62,14 +63,15 @@ def test_what_the_rules_let_through_has_noise_and_finite_weights() -> None:
 
 
 @pytest.mark.parametrize(
-    ("argv", "words"),
+    ("argv", "asked"),
     [
-        ({"adaptive_noise_scale": "0.1"}, "add --noise_offset 0.1"),
-        ({"zero_terminal_snr": None, "v_pred_like_loss": "0.1"}, "infinite weight"),
-        ({"v_pred_like_loss": "0.1", "v_parameterization": None}, "models that predict noise"),
-        ({"loss_type": "huber", "huber_c": "2"}, "over 0 and at most 1"),
+        ({"adaptive_noise_scale": "0.1"}, ("OPT-009", "--noise_offset 0.1")),
+        ({"zero_terminal_snr": None, "v_pred_like_loss": "0.1"}, ("OPT-008", "infinite weight")),
+        ({"v_pred_like_loss": "0.1", "v_parameterization": None}, ("OPT-008", "noise")),
+        ({"loss_type": "huber", "huber_c": "2"}, ("OPT-006", "over 0", "at most 1")),
     ],
 )
-def test_a_contradiction_is_told_in_one_line_that_begins_with_an_option(argv: dict[str, str | None], words: str) -> None:
+def test_a_contradiction_is_told_in_one_line_that_begins_with_an_option(argv: dict[str, str | None], asked: tuple[str, ...]) -> None:
     (line,) = lines(*argv.items())
-    assert line.split(": ")[0].removeprefix("--") in argv and words in line
+    assert line.split(": ")[0].removeprefix("--") in argv
+    refusal([line], *asked)

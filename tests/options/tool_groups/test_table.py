@@ -9,7 +9,7 @@ from typing import ClassVar
 
 import pytest
 
-from library.errors import UserError
+from library.errors import Problem, UserError
 from library.options.declare import Tool, opt, options_of, word
 from library.options.reading.help_text import help_of
 from library.options.reading.parse import parse
@@ -17,10 +17,11 @@ from library.options.rules.tool_check import check_paths
 from library.options.tool_groups.latents import CacheLatents
 from library.options.tool_groups.pictures import GenImg
 from library.options.tool_groups.table import TOOLS
+from tests.messages import refusals, refused
 
 FLAGS = json.loads(Path(__file__).parents[1].joinpath("tool_flags.json").read_text(encoding="utf-8"))
 ROOT = Path(__file__).parents[3]
-# Newer than the list, or our own; what each does is tested beside its tool.
+# Newer than the list, or only in this suite; the tests of each tool test them.
 BEYOND_THE_LIST = {
     "finetune/tag_images_by_wd14_tagger.py": {
         *("onnx", "caption_separator", "append_tags", "use_rating_tags", "use_rating_tags_as_last_tag", "character_tags_first"),
@@ -68,10 +69,10 @@ class Copy(Tool):
     files: Group
 
 
-def problems(*argv: str) -> tuple[str, ...]:
-    with pytest.raises(UserError) as fault:
+def problems(*argv: str) -> tuple[Problem, ...]:
+    with pytest.raises(UserError) as error:
         parse(Copy, argv)
-    return fault.value.problems
+    return error.value.problems
 
 
 @pytest.mark.parametrize(
@@ -96,19 +97,19 @@ def test_a_list_takes_all_words_up_to_the_next_flag() -> None:
 
 
 @pytest.mark.parametrize(
-    ("line", "said"),
+    ("line", "asked"),
     [
-        ("a", ("target is missing: Where it goes to.",)),
-        ("", ("source is missing: Where it comes from.", "target is missing: Where it goes to.")),
-        ("a b c", ("'c': unexpected argument after source target; values with spaces need quotation marks",)),
-        ("a b --sclae 2", ("--sclae: unknown option; did you mean --scale?",)),
-        ("a b --fast false", ("--fast: is a switch and takes no value (found 'false'); remove the option",)),
-        ("a b --scale x", ("--scale: expected a number, not 'x'",)),
-        ("a b --network_dim 4", ("--network_dim: unknown option; it belongs to train_network.py only; remove it here",)),
+        ("a", (("OPT-007", "target"),)),
+        ("", (("OPT-007", "source"), ("OPT-007", "target"))),
+        ("a b c", (("OPT-003", "'c'", "source target", "quotation marks"),)),
+        ("a b --sclae 2", (("OPT-001", "--sclae", "--scale"),)),
+        ("a b --fast false", (("OPT-005", "--fast", "'false'", "remove the option"),)),
+        ("a b --scale x", (("OPT-006", "--scale", "'x'"),)),
+        ("a b --network_dim 4", (("OPT-001", "--network_dim", "train_network.py", "remove it"),)),
     ],
 )
-def test_what_is_wrong_is_told_in_one_line_each(line: str, said: tuple[str, ...]) -> None:
-    assert problems(*line.split()) == said
+def test_what_is_wrong_is_told_in_one_line_each(line: str, asked: tuple[tuple[str, ...], ...]) -> None:
+    refusals(problems(*line.split()), *asked)
 
 
 def test_the_help_shows_the_words_and_the_options() -> None:
@@ -121,7 +122,7 @@ def test_the_help_shows_the_words_and_the_options() -> None:
 def test_the_stored_list_of_flags_is_that_of_the_specification(spec: type[Tool]) -> None:
     specification = ROOT.parent / "shared" / "spec" / "options.json"
     if not specification.is_file():
-        pytest.skip("the specification is not beside this checkout")
+        pytest.skip("the specification is not next to this checkout")
     assert FLAGS.get(spec.name) == json.loads(specification.read_text(encoding="utf-8")).get(spec.name)
 
 
@@ -135,7 +136,7 @@ def test_a_flag_of_the_list_has_its_type_default_and_choices(spec: type[Tool], r
     option = options[name]
     assert option.positional == ("positional" in row)
     if name in option.aliases:
-        return  # another spelling has no default of its own
+        return  # another spelling has no separate default
     kind = "bool" if row.get("nargs") == 0 else row["type"]
     assert option.type.__name__ == kind or (option.type is Path and kind == "str")
     assert option.is_list == (row.get("nargs") == "*")
@@ -149,7 +150,7 @@ def test_a_flag_of_the_list_has_its_type_default_and_choices(spec: type[Tool], r
 def test_words_stand_in_the_order_of_the_list_and_no_flag_is_unaccounted_for(spec: type[Tool]) -> None:
     rows = FLAGS.get(spec.name)
     if rows is None:
-        pytest.skip("a tool of our own")
+        pytest.skip("a tool of this suite only")
     options = options_of(spec)
     assert [option.field for option in options if option.positional] == [row["positional"] for row in rows if "positional" in row]
     listed = {row.get("positional") or row["flags"][0].removeprefix("--") for row in rows}
@@ -175,22 +176,23 @@ def test_paths_that_cannot_work_are_told_together(tmp_path: Path) -> None:
     (tmp_path / "pictures").mkdir()
     (tmp_path / "meta.json").touch()
     options = parse(Copy, [str(tmp_path / "pictrues"), str(tmp_path / "pictures")])
-    with pytest.raises(UserError) as fault:
+    with pytest.raises(UserError) as error:
         check_paths(options)
-    assert fault.value.problems == (
-        f"source: {tmp_path / 'pictrues'}: no such folder; did you mean {tmp_path / 'pictures'}?",
-        f"target: {tmp_path / 'pictures'} is a folder; write the name of the file",
+    refusals(
+        error.value,
+        ("PATH-001", f"source: {tmp_path / 'pictrues'}:", f"{tmp_path / 'pictures'}?"),
+        ("PATH-002", f"target: {tmp_path / 'pictures'}", "name of the file"),
     )
     options = parse(Copy, [str(tmp_path / "meta.json"), str(tmp_path / "meta.json" / "out.json")])
-    with pytest.raises(UserError) as fault:
+    with pytest.raises(UserError) as error:
         check_paths(options)
-    assert [" is a file; name the folder" in fault.value.problems[0], " is a file, not a folder" in fault.value.problems[1]] == [True, True]
+    refusals(error.value, ("PATH-003", "source", tmp_path / "meta.json"), ("PATH-003", "target", tmp_path / "meta.json"))
     check_paths(options, idle={"source", "target"})
     check_paths(parse(Copy, [str(tmp_path / "pictures"), str(tmp_path / "new" / "out.json")]))
 
 
 def test_files_that_are_an_unset_shell_variable_are_refused() -> None:
-    with pytest.raises(UserError, match="--network_weights: the value is missing"):
+    with refused("OPT-004", "--network_weights"):
         parse(GenImg, ["--ckpt", "model.safetensors", "--prompt", "a", "--network_weights", "--outdir", "out"])
 
 

@@ -6,11 +6,9 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import pytest
-
-from library.errors import UserError
 from library.training.caches.latents import _check_images
 from library.training.planning.inputs import planned_custom
+from tests.messages import refused
 
 
 def filled(*names: str) -> Any:
@@ -19,15 +17,13 @@ def filled(*names: str) -> Any:
 
 def test_images_of_which_latents_are_left_are_told() -> None:
     _check_images(filled("a.png", "b.jpg"))
-    with pytest.raises(
-        UserError, match=r"of 2 images there are only latents, such as dogs.b\.npz, .*; put the images next to them"
-    ) as caught:
+    with refused("DATA-015", "--train_inpainting", "2 images", Path("dogs/b.npz")) as error:
         _check_images(filled("a.png", "b.npz", "c.npz"))
-    assert len(caught.value.problems) == 1
+    assert len(error.value.problems) == 1
 
 
 def test_a_class_that_gives_latents_is_told() -> None:
     options: Any = SimpleNamespace(model=SimpleNamespace(train_inpainting=True))
     custom: Any = SimpleNamespace(name="mine.Data", are_latents=True)
-    with pytest.raises(UserError, match=r"--train_inpainting: mine\.Data returns latents.*; let --dataset_class return images"):
+    with refused("OPT-008", "--train_inpainting", "mine.Data", "--dataset_class"):
         planned_custom(options, custom)

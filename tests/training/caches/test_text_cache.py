@@ -11,16 +11,16 @@ import torch
 from torch import Tensor, nn
 
 from library.data.config.blueprint import SubsetOptions
-from library.errors import UserError
 from library.model.load import load
 from library.model.text.conditioning import Conditioning
 from library.training.caches.text_cache import LIMIT, TextCache, text_cache
+from tests.messages import refused
 
 CAPTIONS = ["a cat", "a dog on a mat", "", "a cat", "many small words about nothing in particular"]
 
 
 class Counting:
-    """Stands for the text encoder, and counts the captions that it has read."""
+    """Replaces the text encoder, and counts the captions that it has read."""
 
     def __init__(self) -> None:
         self.read = 0
@@ -112,12 +112,12 @@ def limit(cache: TextCache | None) -> int | None:
 
 def test_the_context_of_a_caption_is_the_same_bit_for_bit_kept_or_not_and_in_any_batch(model) -> None:
     rows = [model.tokenizer(caption)[0] for caption in CAPTIONS]
-    kept, fresh = (text_cache(mode, model, Method(), inputs(), 2) for mode in ("auto", "off"))
+    cached, fresh = (text_cache(mode, model, Method(), inputs(), 2) for mode in ("auto", "off"))
     model.text_encoder.train()  # as in training
     expected = fresh(CAPTIONS, torch.stack(rows)).context
     for batch in ([0, 1, 2, 3, 4], [3], [4, 0], [2, 2, 1]):
         captions, stacked = [CAPTIONS[place] for place in batch], torch.stack([rows[place] for place in batch])
-        for cache in (kept, fresh):
+        for cache in (cached, fresh):
             assert torch.equal(cache(captions, stacked).context, expected[batch])
     whole = model.encode(torch.stack(rows), None, 2).context
     torch.testing.assert_close(whole, expected, rtol=1e-4, atol=1e-4)
@@ -136,7 +136,7 @@ def test_what_is_kept_by_default(model) -> None:
 
 
 def test_nothing_is_kept_of_a_text_encoder_that_is_trained_or_draws_by_chance(model) -> None:
-    with pytest.raises(UserError, match="--cache_text_encoder_outputs on: the text encoder is trained"):
+    with refused("OPT-008", "--cache_text_encoder_outputs on"):
         text_cache("on", model, Method(until=10), inputs(), None)
     layer = next(module for module in model.text_encoder.modules() if isinstance(module, nn.Linear))
     layer.forward = layer.forward  # as a network does

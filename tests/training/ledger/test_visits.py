@@ -10,10 +10,10 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from library.errors import UserError
 from library.training.ledger.saved_visits import FILE, load_visits, save_visits
 from library.training.ledger.visits import MOST_CAPTIONS, OTHER, ImageName, Visits
 from library.training.step.pending import Showing
+from tests.messages import refused
 
 NAMES = [ImageName(f"0/0/{number}.png", f"/photos/{number}.png", 0, number == 3) for number in range(4)]
 
@@ -77,9 +77,9 @@ def test_a_state_brings_the_table_back_and_it_goes_on_as_it_would_have(tmp_path:
         if step == 3:
             visits.extend([fresh.take()])
             save_visits(visits, tmp_path)
-            found = load_visits(tmp_path)
-            assert found is not None and same(found, visits)
-            visits = found
+            loaded = load_visits(tmp_path)
+            assert loaded is not None and same(loaded, visits)
+            visits = loaded
     visits.extend([fresh.take()])
     assert same(visits, whole())
 
@@ -93,8 +93,8 @@ def test_names_that_are_no_unicode_come_back(tmp_path: Path) -> None:
     name = ImageName("0/0/\udcff.png", "/photos/\udcff.png", 0, False)
     visits.add(1, 0, name, Showing(0, "", "ü \udcff", (8, 8), 3, 1.0, 0, 0), 0)
     save_visits(visits, tmp_path)
-    found = load_visits(tmp_path)
-    assert found is not None and same(found, visits)
+    loaded = load_visits(tmp_path)
+    assert loaded is not None and same(loaded, visits)
 
 
 def spoilt(columns: dict[str, torch.Tensor], what: str) -> dict[str, torch.Tensor]:
@@ -139,5 +139,5 @@ def test_showings_that_lie_are_refused_in_a_line(what: str, tmp_path: Path) -> N
     save_visits(whole(), tmp_path)
     columns = {name: tensor.clone() for name, tensor in load_file(tmp_path / FILE).items()}
     save_file(spoilt(columns, what), tmp_path / FILE)
-    with pytest.raises(UserError, match=rf"^--resume .*: {FILE} is damaged \(.*\); use an older state$"):
+    with refused("STATE-002", f"--resume {tmp_path}", FILE, "older state"):
         load_visits(tmp_path)

@@ -1,4 +1,4 @@
-"""What the loop tells reaches every log with the same figures, and the times of an update add up."""
+"""What the loop reports reaches every log with the same figures, and the times of an update add up."""
 
 import mmap
 from pathlib import Path
@@ -11,6 +11,7 @@ from library.training.logs.journal import Journal, memory_gib
 from library.training.optim.parts.gradients import LimitedPart, clipped_norm
 from library.training.step.loop_events import UpdateReport
 from library.training.step.stopwatch import Stopwatch
+from tests.messages import message
 
 
 class Notes:
@@ -63,15 +64,15 @@ def test_the_shares_of_the_time_are_told(tmp_path: Path) -> None:
     assert journal.shares(3.0) == ""
     journal.update(report(1, **{"seconds/data": 1.0, "seconds/step": 6.0, "seconds/other": 1.0}))
     journal.update(report(2, **{"seconds/data": 0.0, "seconds/step": 2.0, "seconds/other": 0.0}))
-    assert journal.shares(10.0).startswith("time: 10% waiting for images, 80% training, 10% saves, samples and logs; memory: ")
-    after_the_last_update = 30.0  # which no update tells of: samples and the product
-    assert journal.shares(10.0 + after_the_last_update).startswith("time: 2% waiting for images, 20% training, 78% saves,")
+    message(journal.shares(10.0), "time:", "10% waiting", "80% training", "10% saves", "memory:")
+    after_the_last_update = 30.0  # which no update includes: samples and the product
+    message(journal.shares(10.0 + after_the_last_update), "2% waiting", "20% training", "78% saves")
     journal.close()
 
 
 def test_memory_is_what_the_process_has(tmp_path: Path) -> None:
     before = memory_gib()
-    with mmap.mmap(-1, 256 << 20) as held:  # pages of its own: the heap may still have what an earlier run freed
+    with mmap.mmap(-1, 256 << 20) as held:  # separate pages: the heap may still have what an earlier run freed
         for _ in range(256):
             held.write(bytes(1 << 20))
         assert 0.2 < memory_gib() - before < 0.4
@@ -99,7 +100,7 @@ class Alone:
 @pytest.mark.parametrize(("limit", "left"), [(0.0, 5.0), (1.0, 1.0), (10.0, 5.0)])
 def test_the_norm_is_that_before_clipping_and_known_without_it(limit: float, left: float) -> None:
     parameters = [torch.nn.Parameter(torch.zeros(2)) for _ in range(3)]
-    parameters[0].grad, parameters[1].grad = torch.tensor([3.0, 0.0]), torch.tensor([0.0, 4.0])  # the third has none
+    parameters[0].grad, parameters[1].grad = torch.tensor([3.0, 0.0]), torch.tensor([0.0, 4.0])  # the third has no gradient
     assert clipped_norm(Alone(), [LimitedPart(parameters, limit)]).tolist() == [5.0]
     now = torch.cat([parameter.grad for parameter in parameters if parameter.grad is not None]).norm()
     assert float(now) == pytest.approx(left, abs=1e-4)

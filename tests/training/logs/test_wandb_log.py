@@ -1,4 +1,4 @@
-"""Weights & Biases with no account and no network, for real, in a folder of its own; and the file of --log_tracker_config."""
+"""Weights & Biases with no account and no network, for real, in a separate folder; and the file of --log_tracker_config."""
 
 import os
 import sys
@@ -14,6 +14,7 @@ from library.training.logs.journal import Journal
 from library.training.logs.tracker_settings import tracker_settings, trackers
 from library.training.logs.wandb_log import WandbLog
 from library.training.states.state import TrainState
+from tests.messages import message, refusals
 
 KEY = "0123456789abcdef0123456789abcdef01234567"
 
@@ -40,9 +41,9 @@ def test_without_an_account_the_run_is_kept_offline(nobody: Path, capsys) -> Non
     tracker.log(2, {"loss/current": float("nan")})
     tracker.close()
     assert tracker.failed == 0 and tracker.offline
-    (kept,) = (nobody / "wandb").glob("offline-run-*")
-    assert kept == tracker.folder and "wandb sync" in tracker.place()
-    (record,) = kept.glob("run-*.wandb")
+    (offline_run,) = (nobody / "wandb").glob("offline-run-*")
+    assert offline_run == tracker.folder and "wandb sync" in tracker.place()
+    (record,) = offline_run.glob("run-*.wandb")
     data = record.read_bytes()
     assert b"my-project" in data and b"loss/epoch" in data and b"first" in data
 
@@ -53,8 +54,8 @@ def test_a_key_goes_nowhere(nobody: Path, monkeypatch: pytest.MonkeyPatch) -> No
     tracker = WandbLog(nobody, "p", None, KEY, {}, {})
     tracker.log(1, {"loss": 1.0})
     tracker.close()
-    found = contents(nobody)
-    assert found and not [name for name, data in found.items() if KEY.encode() in data]
+    written = contents(nobody)
+    assert written and not [name for name, data in written.items() if KEY.encode() in data]
     assert "WANDB_API_KEY" not in os.environ
 
 
@@ -81,9 +82,8 @@ def test_whatever_wandb_raises_is_counted_and_told_once(nobody: Path, monkeypatc
     tracker.log(1, {"loss": 1.0})
     tracker.close()
     assert tracker.failed == 1
-    assert heard.warnings == [
-        "--log_with: the log at Weights & Biases cannot be written (no room at the inn); training continues without it"
-    ]
+    assert len(heard.warnings) == 1
+    message(heard.warnings, "--log_with", "Weights & Biases", "no room at the inn", "training continues")
 
 
 # ---- settings
@@ -113,20 +113,19 @@ def test_a_table_for_each_tracker(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "asked"),
     [
-        ("[wandb]\nentitty = 'us'", "[wandb] entitty: is unknown (did you mean entity?)"),
-        ("[tensorboard]\nflush = 3", "[tensorboard] flush: is unknown (did you mean flush_secs?)"),
-        ("entity = 'us'", "entity is unknown"),
-        ("[comet]\na = 1", "comet is unknown"),
-        ("[wandb", "is not valid TOML"),
+        ("[wandb]\nentitty = 'us'", ("CFG-006", "[wandb] entitty", "entity?")),
+        ("[tensorboard]\nflush = 3", ("CFG-006", "[tensorboard] flush", "flush_secs?")),
+        ("entity = 'us'", ("CFG-006", "entity")),
+        ("[comet]\na = 1", ("CFG-006", "comet")),
+        ("[wandb", ("CFG-002", "TOML")),
     ],
 )
-def test_a_fault_of_the_file_is_told_with_its_place(tmp_path: Path, text: str, said: str) -> None:
-    with pytest.raises(UserError) as fault:
+def test_a_fault_of_the_file_is_told_with_its_place(tmp_path: Path, text: str, asked: tuple[str, ...]) -> None:
+    with pytest.raises(UserError) as error:
         tracker_settings(options(tmp_path, text, "--log_with", "all"))
-    (problem,) = fault.value.problems
-    assert said in problem and "log.toml" in problem
+    refusals(error.value, (*asked, "log.toml"))
 
 
 @pytest.mark.parametrize(
@@ -143,13 +142,13 @@ def test_the_run_has_the_name_that_the_options_give_it(
 ) -> None:
     started: list[dict[str, object]] = []
 
-    def init(**given: object) -> SimpleNamespace:
-        started.append(given)
+    def init(**arguments: object) -> SimpleNamespace:
+        started.append(arguments)
         return SimpleNamespace(offline=False, log=lambda *args, **named: None, finish=lambda: None, url="there")
 
     stand_in = SimpleNamespace(Settings=lambda **settings: settings, init=init, teardown=lambda: None)
     monkeypatch.setitem(sys.modules, "wandb", stand_in)
     options = parse(TrainNetwork, ["--output_dir", str(nobody), "--log_with", "wandb", *more])
     Journal.from_options(options, TrainState(7))
-    (given,) = started
-    assert given["name"] == name and given["mode"] == "offline"
+    (arguments,) = started
+    assert arguments["name"] == name and arguments["mode"] == "offline"

@@ -25,6 +25,7 @@ from library.training.memory.estimate import (
 from library.training.memory.facts import _block
 from library.training.optim.optimizer import make_optimizer
 from library.training.optim.optimizer_table import OPTIMIZERS
+from tests.messages import message
 
 V1 = {"unet": 859_520_964, "text_encoder": 123_060_480, "vae": 83_653_863}
 LORA = 1_594_368  # values of networks.lora at rank 4, text encoder included
@@ -79,25 +80,25 @@ def kept_by_autograd(model, checkpointing: bool, side: int = 128) -> float:
     """Bytes of tensors other than parameters that a forward pass of the U-Net keeps for the backward pass."""
     unet = copy.deepcopy(model.unet).train()
     own = {p.untyped_storage().data_ptr() for p in unet.parameters()}
-    found: dict[int, torch.Tensor] = {}
+    saved: dict[int, torch.Tensor] = {}
 
     def pack(tensor: torch.Tensor) -> torch.Tensor:
         if tensor.untyped_storage().data_ptr() not in own:
-            found[tensor.untyped_storage().data_ptr()] = tensor
+            saved[tensor.untyped_storage().data_ptr()] = tensor
         return tensor
 
-    def recompute(block, *given):
+    def recompute(block, *arguments):
         """What a checkpoint keeps are the arguments; inside, its own hooks take the place of ours."""
-        for tensor in given:
+        for tensor in arguments:
             if torch.is_tensor(tensor):
                 pack(tensor)
-        return checkpoint(block, *given, use_reentrant=False)
+        return checkpoint(block, *arguments, use_reentrant=False)
 
     if checkpointing:
         unet.enable_gradient_checkpointing(recompute)
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
         unet(torch.randn(2, 4, side // 8, side // 8), 500, torch.randn(2, 77, unet.config.cross_attention_dim))
-    return float(sum(tensor.untyped_storage().nbytes() for tensor in found.values()))
+    return float(sum(tensor.untyped_storage().nbytes() for tensor in saved.values()))
 
 
 @pytest.mark.parametrize("version", ["v1", "v2"])
@@ -107,9 +108,9 @@ def test_activations_are_those_that_autograd_keeps(version, checkpointing, model
     config = models[version].unet.config
     shape = UNetShape(tuple(config.block_out_channels), config.layers_per_block, tuple("Cross" in kind for kind in config.down_block_types))
     case = lora(128, batch=2, unet=shape, text_trained=False, checkpointing=checkpointing)
-    found = kept_by_autograd(models[version], checkpointing, 256) - kept_by_autograd(models[version], checkpointing, 128)
-    blocks = [sum(kept for kept, _ in _blocks(replace(case, size=(side, side)))) for side in (256, 128)]
-    assert blocks[0] - blocks[1] == pytest.approx(found, rel=0.06)
+    measured = kept_by_autograd(models[version], checkpointing, 256) - kept_by_autograd(models[version], checkpointing, 128)
+    blocks = [sum(stored for stored, _ in _blocks(replace(case, size=(side, side)))) for side in (256, 128)]
+    assert blocks[0] - blocks[1] == pytest.approx(measured, rel=0.06)
 
 
 def test_blocks_are_named_as_the_model_names_them(models) -> None:
@@ -131,22 +132,20 @@ def test_what_the_table_says_of_an_optimizers_memory_is_what_it_takes(row) -> No
             return value.numel() * value.element_size()
         return sum(map(held, value.values())) if isinstance(value, dict) else 0
 
-    found = sum(held(value) for state in optimizer.state.values() for value in state.values()) / weights.numel()
-    assert row.state_bytes == pytest.approx(found, rel=0.05, abs=0.01)
+    measured = sum(held(value) for state in optimizer.state.values() for value in state.values()) / weights.numel()
+    assert row.state_bytes == pytest.approx(measured, rel=0.05, abs=0.01)
 
 
 def test_the_parts_add_up_and_are_told() -> None:
     """By hand: 1,067.8 M float32 values; half a GiB of program; gradients and two float32 of AdamW only for the network."""
     case = lora(512)
-    found = estimate(case)
-    assert found.weights == 4 * (sum(V1.values()) + LORA)
-    assert (found.gradients, found.optimizer, found.program) == (4 * LORA, 8 * LORA, PROGRAM["cpu"])
-    kept = sum(kept for kept, _ in _blocks(case))
-    assert found.activations == pytest.approx(HEAP["cpu"] * kept)
-    text = line(found, case)
-    assert text.startswith(
-        "memory: about 7.4 GiB (weights 4.0 GiB, gradients 6.08 MiB, optimizer 12.2 MiB, activations of a batch of 1 at 512×512 2.8"
-    )
+    estimated = estimate(case)
+    assert estimated.weights == 4 * (sum(V1.values()) + LORA)
+    assert (estimated.gradients, estimated.optimizer, estimated.program) == (4 * LORA, 8 * LORA, PROGRAM["cpu"])
+    stored = sum(stored for stored, _ in _blocks(case))
+    assert estimated.activations == pytest.approx(HEAP["cpu"] * stored)
+    text = line(estimated, case)
+    message(text, "memory: about 7.4 GiB", "weights 4.0 GiB", "gradients 6.08 MiB", "optimizer 12.2 MiB", "a batch of 1 at 512×512 2.8")
     assert "loading took about 5.7" in line(estimate(lora(256)), lora(256))
 
 
@@ -170,7 +169,7 @@ def test_advice_names_the_cheapest_changes_that_fit_in_order() -> None:
     changes, then = changes_that_fit(case, 3 * GIB)
     assert changes == [*free, "--gradient_checkpointing", smaller] and then < 3 * GIB
     assert changes_that_fit(case, 2.2 * GIB)[0] == [*free, "--gradient_checkpointing", smaller, "--fp8_base"]
-    assert "these changes help, but are not enough" in advice(case, 1 * GIB)
+    message(advice(case, 1 * GIB), "not enough")
 
 
 def test_full_fine_tuning_is_advised_the_optimizer_and_16_bit_weights() -> None:
@@ -180,4 +179,4 @@ def test_full_fine_tuning_is_advised_the_optimizer_and_16_bit_weights() -> None:
 
 
 def test_what_did_not_fit_is_never_said_to_fit_as_it_is() -> None:
-    assert "the cheapest changes that fit, in order: --mixed_precision bf16" in advice(lora(512, device="cuda"), 80 * GIB)
+    message(advice(lora(512, device="cuda"), 80 * GIB), "in order: --mixed_precision bf16")

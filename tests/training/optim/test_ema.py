@@ -7,9 +7,9 @@ import pytest
 import torch
 from torch import nn
 
-from library.errors import UserError
 from library.training.optim import ema as ema_room
 from library.training.optim.ema import Ema
+from tests.messages import refused
 
 
 def test_averages_follow_the_formula_in_float64() -> None:
@@ -44,7 +44,7 @@ def test_many_weights_moved_at_once_get_the_bits_of_each_moved_alone(dtype: torc
         decay = min(0.999, (1 + count) / (10 + count))
         for average, weight in zip(alone, weights, strict=True):
             average.lerp_(weight.detach().float(), 1 - decay)
-        assert all(torch.equal(found, wanted) for found, wanted in zip(ema.tensors(), alone, strict=True))
+        assert all(torch.equal(averaged, wanted) for averaged, wanted in zip(ema.tensors(), alone, strict=True))
 
 
 def test_the_weights_come_back_bit_for_bit_whatever_happens_inside() -> None:
@@ -54,11 +54,11 @@ def test_the_weights_come_back_bit_for_bit_whatever_happens_inside() -> None:
     with torch.no_grad():
         layer.weight.add_(1)
     ema.update()
-    kept = [parameter.data_ptr() for parameter in layer.parameters()]
+    addresses = [parameter.data_ptr() for parameter in layer.parameters()]
     with pytest.raises(RuntimeError), ema.averaged():
         assert not torch.equal(layer.weight, before[0] + 1)
         raise RuntimeError
-    assert torch.equal(layer.weight, before[0] + 1) and [parameter.data_ptr() for parameter in layer.parameters()] == kept
+    assert torch.equal(layer.weight, before[0] + 1) and [parameter.data_ptr() for parameter in layer.parameters()] == addresses
 
 
 def test_half_precision_weights_are_averaged_in_float32() -> None:
@@ -86,11 +86,11 @@ def test_a_state_gives_back_averages_and_count(tmp_path) -> None:
     assert again.load(tmp_path) and again.updates == 3
     with ema.averaged(), again.averaged():
         assert torch.equal(one.weight, other.weight) and torch.equal(one.bias, other.bias)
-    with pytest.raises(UserError, match="averages other weights"):
+    with refused("STATE-005", "--resume"):
         Ema(nn.Linear(2, 2).parameters(), 0.9).load(tmp_path)
 
 
 @pytest.mark.parametrize("decay", [1.0, -0.1])
 def test_a_decay_that_averages_nothing_is_refused(decay) -> None:
-    with pytest.raises(UserError, match="--ema_decay"):
+    with refused("OPT-006", f"--ema_decay {decay:g}:", "below 1"):
         Ema([], decay)

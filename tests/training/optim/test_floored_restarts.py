@@ -9,11 +9,11 @@ import pytest
 import torch
 from diffusers.optimization import get_cosine_with_hard_restarts_schedule_with_warmup
 
-from library.errors import UserError
 from library.training.optim.lr_schedule import make_schedule
 from library.training.states.state import TrainState
 from library.training.states.state_files import load_training, write_state
 from library.training.states.state_parts import StateParts
+from tests.messages import refused
 from tests.training.optim.test_lr_schedule_in_runs import NothingTrained
 
 UPDATES, WARMUP, CYCLES = 40, 4, 3
@@ -74,5 +74,5 @@ def test_a_resumed_run_goes_on_along_it(tmp_path: Path) -> None:
 
 def test_a_share_that_is_none_is_refused() -> None:
     optimizer = torch.optim.SGD([torch.nn.Parameter(torch.ones(1))], lr=1e-3)
-    with pytest.raises(UserError, match="min_lr_ratio=2: refused: is a fraction of the learning rate; use 0 to 1"):
+    with refused("OPT-015", "min_lr_ratio=2", "0 to 1"):
         make_schedule(optimizer, "cosine_with_restarts", updates=9, args=["min_lr_ratio=2"])

@@ -9,7 +9,6 @@ import pytest
 import torch
 from accelerate import Accelerator
 
-from library.errors import UserError
 from library.options.groups.optimizer import OptimizerOptions
 from library.options.groups.training import TrainingOptions
 from library.training import assemble
@@ -27,6 +26,7 @@ from library.training.step.loop_events import NoEvents
 from library.training.step.requests import Requests
 from library.training.step.stop_signals import StopRequest
 from library.training.step.update import Gradients, Weights
+from tests.messages import refused
 from tests.scripts.running import run_in_process
 
 
@@ -54,7 +54,7 @@ class Share:
 
 
 class Untouched:
-    """A method that does nothing of its own."""
+    """A method that does nothing."""
 
     def modules(self):
         return []
@@ -79,9 +79,9 @@ def test_an_update_that_overflows_is_left_out_with_its_step_of_the_schedule(kind
         ours = kind.startswith("ours")
         accelerator.scaler = LossScaler(scale=2.0**10) if ours else torch.amp.GradScaler("cpu", init_scale=2.0**10)
         task = Line(torch.float16 if ours else torch.float32, overflows=1)
-        made = make_optimizer("SGD", [{"params": [task.w]}], 0.5, fused=False, rounding_seed=0 if ours else None)
-        schedule = torch.optim.lr_scheduler.LambdaLR(made.optimizer, lambda step: 1.0)
-        task, optimizer = accelerator.prepare(task, made.optimizer)
+        built = make_optimizer("SGD", [{"params": [task.w]}], 0.5, fused=False, rounding_seed=0 if ours else None)
+        schedule = torch.optim.lr_scheduler.LambdaLR(built.optimizer, lambda step: 1.0)
+        task, optimizer = accelerator.prepare(task, built.optimizer)
         settings = dict(max_train_steps=4, max_train_epochs=None, warmup=0, save_every_n_epochs=None, save_n_epoch_ratio=None)
         plan = make_plan(4, accumulation=1, save_every_n_steps=None, **settings)
         method, state, requests, weights = Untouched(), TrainState(1), Requests(StopRequest(), None, 1), []
@@ -111,7 +111,7 @@ def a_weight(gradient: float, scaler: LossScaler) -> tuple[torch.nn.Parameter, t
 
 
 def test_gradients_below_fp16s_smallest_number_still_move_the_weights() -> None:
-    """1e-8 is 0 in fp16; scaled it is not, and it is unscaled where it is a float32. (Weights near 0 can hold such an update.)"""
+    """1e-8 is 0 in fp16; scaled it is not, and it is unscaled where it is a float32. (Weights near 0 can store such an update.)"""
     assert torch.tensor(1e-8, dtype=torch.float16) == 0
     scaler = LossScaler()
     weights = []
@@ -151,7 +151,7 @@ def test_the_scale_falls_with_overflows_grows_with_time_and_survives_a_state() -
 
 def test_gradients_that_overflow_at_every_scale_end_the_run_with_a_remedy() -> None:
     scaler = LossScaler()
-    with pytest.raises(UserError, match="--full_fp16: gradients overflow float16 at every loss scale; use --full_bf16"):
+    with refused("TRAIN-003", "--full_fp16", "--full_bf16"):
         for _ in range(100):
             _, optimizer = a_weight(math.nan, scaler)
             scaler.step(optimizer)

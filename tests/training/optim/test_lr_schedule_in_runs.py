@@ -9,7 +9,6 @@ import torch
 import transformers
 
 import train_network
-from library.errors import UserError
 from library.options.groups.scripts import TrainNetwork
 from library.options.reading.parse import parse
 from library.training.events import RunEvents
@@ -18,6 +17,7 @@ from library.training.planning.plan import steps_of
 from library.training.states.state import TrainState
 from library.training.states.state_files import load_training, write_state
 from library.training.states.state_parts import StateParts
+from tests.messages import refused
 from tests.scripts.starting import dataset, start
 
 UPDATES, RATE = 100, 2e-3
@@ -84,7 +84,7 @@ def test_warm_up_is_read_as_a_count_or_a_fraction_and_nothing_between() -> None:
 
     assert (read("0.1"), read("10"), read("1")) == (0.1, 10, 1)
     for text in ("1.5", "-0.1", "many"):
-        with pytest.raises(UserError, match="--lr_warmup_steps: expected a whole number or a fraction below 1 from 0 to 1000000000, not"):
+        with refused("OPT-006", "--lr_warmup_steps:", "below 1", 1000000000, f"'{text}'" if text != "-0.1" else "-0.1"):
             read(text)
 
 
@@ -96,7 +96,7 @@ def test_flags_that_a_curve_does_not_use_are_told() -> None:
         "--lr_scheduler_timescale 4",
         "--lr_scheduler_min_lr_ratio 0.1",
     ]
-    with pytest.raises(UserError, match="num_decay_steps: is set with --lr_decay_steps"):
+    with refused("OPT-011", "num_decay_steps", "--lr_decay_steps"):
         make_schedule(optimizer, "warmup_stable_decay", updates=9, decay=3, args=["num_decay_steps=2"])
 
 

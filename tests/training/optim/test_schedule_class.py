@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch.optim.lr_scheduler import LRScheduler
 
-from library.errors import UserError
 from library.training.optim.lr_schedule import BuiltSchedule, make_schedule
 from library.training.optim.optimizer import make_optimizer
+from tests.messages import refused
 
 RATE = 1e-3
 
@@ -45,30 +45,29 @@ def made(name: str, args: list[str], updates: int, steps: int | None = None) -> 
     ],
 )
 def test_a_class_that_ends_before_the_run_is_refused_with_what_it_needs(name: str, args: list[str], remedy: str) -> None:
-    with pytest.raises(UserError) as fault:
+    with refused("OPT-015", "this run needs 7", f"--lr_scheduler_args {remedy}"):
         made(name, args, 7)
-    assert fault.value.problems[0].endswith(f"updates, and this run needs 7; set --lr_scheduler_args {remedy}")
     key, _, number = remedy.partition("=")
-    kept = [arg for arg in args if not arg.startswith((key, "epochs", "steps_per_epoch"))]
-    schedule = made(name, [*kept, remedy], 7).schedule
+    others = [arg for arg in args if not arg.startswith((key, "epochs", "steps_per_epoch"))]
+    schedule = made(name, [*others, remedy], 7).schedule
     for _ in range(7):  # as the loop does: once after every update, the last one too
         schedule.optimizer.step()
         schedule.step()
-    with pytest.raises(UserError, match="this run needs 7"):
-        made(name, [*kept, f"{key}={int(number) - 1}"], 7)
+    with refused("OPT-015", "this run needs 7"):
+        made(name, [*others, f"{key}={int(number) - 1}"], 7)
 
 
 def test_only_updates_that_the_run_makes_count() -> None:
     args = ["max_lr=1e-3", "total_steps=5"]
     assert made("OneCycleLR", args, 9, steps=5).schedule
-    with pytest.raises(UserError, match="needs 6"):
+    with refused("OPT-015", "needs 6"):
         made("OneCycleLR", args, 5, steps=6)
 
 
 def test_a_rate_below_0_is_refused_with_its_update() -> None:
     name = "tests.training.optim.test_schedule_class.Sinking"
     assert made(name, [], 6)
-    with pytest.raises(UserError, match=r"cannot continue after update 6 of 7: the learning rate is -0\.0002 then"):
+    with refused("OPT-015", "update 6 of 7", "-0.0002"):
         made(name, [], 7)
 
 

@@ -8,10 +8,10 @@ import io
 import pytest
 import torch
 
-from library.errors import UserError
 from library.training.optim import stochastic_rounding
 from library.training.optim.optimizer import make_optimizer
 from library.training.optim.stochastic_rounding import stochastic_round
+from tests.messages import refused
 from tests.training.optim.test_optimizer import Toy, take_steps
 
 HALVES = (torch.bfloat16, torch.float16)
@@ -49,11 +49,11 @@ def test_updates_far_below_the_spacing_add_up(dtype) -> None:
     """1,000 updates of 1e-5 on weights of 1: bf16's spacing there is 0.0078 and fp16's 0.00098, so nearest rounding never moves."""
     weights = torch.nn.Parameter(torch.ones(2000, dtype=dtype))
     plain = weights.detach().clone()
-    made = make_optimizer("torch.optim.SGD", [{"params": [weights]}], 1e-5, rounding_seed=3)
+    built = make_optimizer("torch.optim.SGD", [{"params": [weights]}], 1e-5, rounding_seed=3)
     for _ in range(1000):
         weights.grad = torch.ones_like(weights)
         plain -= 1e-5
-        made.optimizer.step()
+        built.optimizer.step()
     assert (plain == 1).all()
     assert weights.dtype == dtype and weights.float().mean().item() == pytest.approx(0.99, abs=1e-3)
 
@@ -66,19 +66,19 @@ def test_each_optimizer_learns_in_16_bits_as_in_32_and_resumes_bit_for_bit(name,
     monkeypatch.setattr(stochastic_rounding, "AT_ONCE", 1)
     whole, half = Toy(), Toy().to(dtype)
     reference = make_optimizer(name, whole.groups(), 3e-3)
-    made = make_optimizer(name, half.groups(), 3e-3, rounding_seed=1)
-    assert type(made.optimizer).__name__ == type(reference.optimizer).__name__
-    expected, losses = take_steps(whole, reference.optimizer, range(30)), take_steps(half, made.optimizer, range(30))
+    built = make_optimizer(name, half.groups(), 3e-3, rounding_seed=1)
+    assert type(built.optimizer).__name__ == type(reference.optimizer).__name__
+    expected, losses = take_steps(whole, reference.optimizer, range(30)), take_steps(half, built.optimizer, range(30))
     assert losses[-1] == pytest.approx(expected[-1], rel=0.1, abs=0.02) and all(p.dtype == dtype for p in half.parameters())
-    kept = [value for state in made.optimizer.state.values() for value in state.values() if torch.is_tensor(value) and value.ndim]
-    assert all(value.dtype in (torch.float32, torch.uint8) for value in kept)
+    state_tensors = [value for state in built.optimizer.state.values() for value in state.values() if torch.is_tensor(value) and value.ndim]
+    assert all(value.dtype in (torch.float32, torch.uint8) for value in state_tensors)
     file = io.BytesIO()
-    torch.save(made.optimizer.state_dict(), file)
+    torch.save(built.optimizer.state_dict(), file)
     again = copy.deepcopy(half)
     other = make_optimizer(name, again.groups(), 3e-3, rounding_seed=1)
     file.seek(0)
     other.optimizer.load_state_dict(torch.load(file, weights_only=False))
-    assert take_steps(half, made.optimizer, range(30, 35)) == take_steps(again, other.optimizer, range(30, 35))
+    assert take_steps(half, built.optimizer, range(30, 35)) == take_steps(again, other.optimizer, range(30, 35))
     assert all(torch.equal(one, two) for one, two in zip(half.parameters(), again.parameters(), strict=True))
 
 
@@ -86,21 +86,21 @@ def test_parts_change_nothing_but_the_memory() -> None:
     results = []
     for at_once in (1, 2**30):
         toy = Toy().bfloat16()
-        made = make_optimizer("AdamW", toy.groups(), 1e-3, rounding_seed=1)
+        built = make_optimizer("AdamW", toy.groups(), 1e-3, rounding_seed=1)
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(stochastic_rounding, "AT_ONCE", at_once)
-            take_steps(toy, made.optimizer, range(3))
+            take_steps(toy, built.optimizer, range(3))
         results.append([parameter.detach().clone() for parameter in toy.parameters()])
     assert all(torch.equal(one, two) for one, two in zip(*results, strict=True))
 
 
 def test_optimizers_that_find_their_rate_look_at_everything_at_once() -> None:
     toy = Toy().bfloat16()
-    made = make_optimizer("Prodigy", toy.groups(), 1.0, rounding_seed=1)
-    assert not made.optimizer.one_by_one
-    take_steps(toy, made.optimizer, range(10))
-    assert made.optimizer.param_groups[0]["d"] > 1e-6
-    with pytest.raises(UserError, match="takes one learning rate for everything with --full_fp16 and --full_bf16"):
+    built = make_optimizer("Prodigy", toy.groups(), 1.0, rounding_seed=1)
+    assert not built.optimizer.one_by_one
+    take_steps(toy, built.optimizer, range(10))
+    assert built.optimizer.param_groups[0]["d"] > 1e-6
+    with refused("OPT-016", "Prodigy", "--full_fp16 and --full_bf16"):
         make_optimizer("Prodigy", Toy().bfloat16().groups(first=1.0, second=0.5), 1.0, rounding_seed=1)
-    with pytest.raises(UserError, match="changes the weights between its steps too"):
+    with refused("OPT-016", "schedulefree.AdamWScheduleFree"):
         make_optimizer("schedulefree.AdamWScheduleFree", Toy().bfloat16().groups(), 1e-3, rounding_seed=1)

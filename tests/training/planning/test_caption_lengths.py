@@ -1,15 +1,15 @@
-"""Captions that do not fit into the tokens asked for are told in a run, with what they lose."""
+"""Captions that do not fit into the tokens asked for are reported in a run, with what they lose."""
 
 from pathlib import Path
 
 import pytest
 
-from library.errors import UserError
 from library.model.family import V1
 from library.model.text.tokenizer import ClipTokenizer
 from library.options.groups.scripts import TrainingScript, TrainNetwork, TrainTextualInversion
 from library.options.reading.parse import parse
 from library.training.planning.caption_lengths import long_captions, tell_long_captions
+from tests.messages import refused
 
 
 def told(captions: list[str], heard, **settings) -> str:
@@ -48,5 +48,5 @@ def test_captions_are_measured_with_a_new_word_that_the_model_knows_already(word
 
 def test_a_folder_that_takes_no_tokenizer_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(UserError, match=r"--tokenizer_cache_dir: .* cannot be written"):
+    with refused("PATH-005", "--tokenizer_cache_dir", tmp_path / "file" / "x"):
         ClipTokenizer(V1, cache_dir=tmp_path / "file" / "x")

@@ -3,6 +3,7 @@
 import pytest
 
 from library.training.planning.plan import Start, make_plan, plan_lines
+from tests.messages import message
 
 
 def plan(batches: int, **changes):
@@ -30,8 +31,8 @@ def plan(batches: int, **changes):
     ],
 )
 def test_updates_and_epochs_follow_from_batches_and_accumulation(batches, changes, per_epoch, updates, epochs):
-    made = plan(batches, **changes)
-    assert (made.updates_per_epoch, made.updates, made.epochs) == (per_epoch, updates, epochs)
+    planned = plan(batches, **changes)
+    assert (planned.updates_per_epoch, planned.updates, planned.epochs) == (per_epoch, updates, epochs)
 
 
 def test_epochs_win_over_steps():
@@ -39,16 +40,18 @@ def test_epochs_win_over_steps():
 
 
 def test_the_last_epoch_and_the_last_update_are_kept_under_the_name_of_the_end_only():
-    made = plan(10, max_train_epochs=4, save_every_n_epochs=2, save_every_n_steps=10)
-    assert made.save_epochs == (2,)
-    assert made.save_steps == (10, 20, 30)
+    planned = plan(10, max_train_epochs=4, save_every_n_epochs=2, save_every_n_steps=10)
+    assert planned.save_epochs == (2,)
+    assert planned.save_steps == (10, 20, 30)
 
 
 def test_named_steps_and_epochs_from_one_on_are_kept():
-    made = plan(10, max_train_epochs=6, save_every_n_epochs=2, save_every_n_steps=20, save_at_steps=(7, 40, 60, 33, 7), save_from_epoch=3)
-    assert made.save_epochs == (4,)
-    assert made.save_steps == (7, 20, 33, 40)  # the run ends at 60
-    assert made.named_steps == {7, 33, 40}
+    planned = plan(
+        10, max_train_epochs=6, save_every_n_epochs=2, save_every_n_steps=20, save_at_steps=(7, 40, 60, 33, 7), save_from_epoch=3
+    )
+    assert planned.save_epochs == (4,)
+    assert planned.save_steps == (7, 20, 33, 40)  # the run ends at 60
+    assert planned.named_steps == {7, 33, 40}
     assert plan(10, max_train_epochs=4, save_n_epoch_ratio=4, save_from_epoch=2).save_epochs == (2, 3)
     assert plan(10, save_at_steps=(5,)).save_steps == (5,)
 
@@ -60,8 +63,8 @@ def test_a_ratio_of_epochs_becomes_every_so_many():
 
 def test_the_plan_says_how_its_figures_came_about():
     text = "\n".join(plan_lines(plan(10, max_train_steps=7, accumulation=4), processes=2, max_train_epochs=None))
-    assert "updates per epoch: 3 = 10 / 4 batches per update, rounded up" in text
-    assert "updates: 7 (--max_train_steps), 3 epochs, the last one ends after 1 of 3 updates" in text
+    message(text, "updates per epoch: 3 = 10 / 4")
+    message(text, "updates: 7", "--max_train_steps", "3 epochs", "1 of 3 updates")
     assert "each of 2 processes" in text
 
 
@@ -77,7 +80,7 @@ def test_a_resumed_run_has_the_plan_it_had_wherever_it_was_stopped(changes):
 
 
 def test_the_rest_of_a_run_follows_the_new_settings():
-    made = plan(20, max_train_epochs=3, start=Start(step=4, epoch=0, batches_left=12))
-    assert (made.updates, made.epochs) == (4 + 12 + 20 + 20, 3)
-    made = plan(20, max_train_steps=40, start=Start(step=4, epoch=0, batches_left=12))
-    assert (made.updates, made.epochs) == (40, 3)  # 4 + 12, 20, 4
+    planned = plan(20, max_train_epochs=3, start=Start(step=4, epoch=0, batches_left=12))
+    assert (planned.updates, planned.epochs) == (4 + 12 + 20 + 20, 3)
+    planned = plan(20, max_train_steps=40, start=Start(step=4, epoch=0, batches_left=12))
+    assert (planned.updates, planned.epochs) == (40, 3)  # 4 + 12, 20, 4

@@ -16,6 +16,7 @@ from library.options.declare import build
 from library.options.groups.scripts import TrainNetwork
 from library.pictures.prompt_files import SamplePrompt, read_prompts
 from library.training.samples.samples import SamplePlan, Samples
+from tests.messages import message, refusal, refusals, refused
 
 GUIDE = """# prompt 1
 masterpiece, best quality, 1girl --n low quality, worst quality, bad anatomy,bad composition --w 768 --h 768 --d 1 --l 7.5 --s 28
@@ -38,9 +39,9 @@ def written(folder: Path, name: str, text: str) -> Path:
 
 
 def problems_of(folder: Path, name: str, text: str) -> list[str]:
-    with pytest.raises(UserError) as fault:
+    with pytest.raises(UserError) as error:
         read_prompts(written(folder, name, text))
-    return [problem.replace(str(folder) + "/", "") for problem in fault.value.problems]
+    return [line.replace(str(folder) + "/", "") for line in error.value.lines]
 
 
 # ---- the prompt file
@@ -96,46 +97,46 @@ def test_sides_are_rounded_to_multiples_of_eight_and_told(tmp_path):
 
 def test_all_faults_of_a_text_file_are_told_by_line(tmp_path):
     text = "a --w wide\n# --w 1\nb --ar 16:9 --d one\nc --s\nd --l big --h 99999 --ss none\n"
-    assert problems_of(tmp_path, "p.txt", text) == [
-        "p.txt line 1: --w 'wide': must be a whole number from 64 to 16384",
-        "p.txt line 3: --d 'one': must be a whole number from 0 to 18446744073709551615",
-        "p.txt line 4: --s '': must be a whole number from 1 to 1000",
-        "p.txt line 5: --l 'big': must be a number from 0 to 1000, such as 7.5",
-        "p.txt line 5: --h '99999': must be a whole number from 64 to 16384",
-        "p.txt line 5: --ss 'none': must be one of ddim pndm lms euler euler_a heun dpm_2 dpm_2_a dpmsolver dpmsolver++ dpmsingle "
-        "k_lms k_euler k_euler_a k_dpm_2 k_dpm_2_a",
-    ]
+    refusals(
+        problems_of(tmp_path, "p.txt", text),
+        ("CFG-013", "p.txt line 1", "--w 'wide'", 64, 16384),
+        ("CFG-013", "p.txt line 3", "--d 'one'", 0, 18446744073709551615),
+        ("CFG-013", "p.txt line 4", "--s ''", 1, 1000),
+        ("CFG-013", "p.txt line 5", "--l 'big'", 0, 1000),
+        ("CFG-013", "p.txt line 5", "--h '99999'", 64, 16384),
+        ("CFG-013", "p.txt line 5", "--ss 'none'", "ddim pndm lms euler euler_a heun", "k_dpm_2 k_dpm_2_a"),
+    )
 
 
 @pytest.mark.parametrize(
-    ("name", "text", "said"),
+    ("name", "text", "asked"),
     [
-        ("p.toml", '[[prompt.subset]]\nprompt = "a"\nstep = 3', "p.toml prompt.subset 1: step is unknown"),
-        ("p.toml", '[[prompt.subset]]\nprompt = "a"\nwidht = 3', "(did you mean width?)"),
-        ("p.toml", "[[prompt.subset]]\nwidth = 512", "p.toml prompt.subset 1: has no prompt"),
-        ("p.toml", '[prompt]\nprompt = "a"\nwidth = 512.5', "width = 512.5: must be a whole number"),
-        ("p.toml", '[prompt]\nprompt = "a"\nseed = true', "seed = True: must be a whole number"),
-        ("p.toml", "[prompt]\nprompt = 3", "prompt = 3: must be text"),
-        ("p.toml", '[prompt]\nprompt = "a', "p.toml line 2: is not valid TOML"),
-        ("p.toml", '[prompts]\nprompt = "a"', "needs one table [prompt]"),
-        ("p.json", '[{"prompt": "a",}]', "p.json line 1: is not valid JSON"),
-        ("p.json", '{"prompt": "a"}', "must be a list"),
-        ("p.json", "[3]", "p.json item 1: must be a prompt or an object"),
-        ("p.txt", "# only remarks\n\n", "has no prompt"),
-        ("p.yaml", "a", "must end in .txt, .toml or .json"),
+        ("p.toml", '[[prompt.subset]]\nprompt = "a"\nstep = 3', ("CFG-013", "prompt.subset 1", "step")),
+        ("p.toml", '[[prompt.subset]]\nprompt = "a"\nwidht = 3', ("CFG-013", "prompt.subset 1", "widht", "width?")),
+        ("p.toml", "[[prompt.subset]]\nwidth = 512", ("CFG-013", "prompt.subset 1", "no prompt")),
+        ("p.toml", '[prompt]\nprompt = "a"\nwidth = 512.5', ("CFG-013", "width = 512.5", "whole number")),
+        ("p.toml", '[prompt]\nprompt = "a"\nseed = true', ("CFG-013", "seed = True", "whole number")),
+        ("p.toml", "[prompt]\nprompt = 3", ("CFG-013", "prompt = 3", "text")),
+        ("p.toml", '[prompt]\nprompt = "a', ("CFG-002", "line 2", "TOML")),
+        ("p.toml", '[prompts]\nprompt = "a"', ("CFG-003", "[prompt]", "[[prompt.subset]]")),
+        ("p.json", '[{"prompt": "a",}]', ("CFG-002", "line 1", "JSON")),
+        ("p.json", '{"prompt": "a"}', ("CFG-003", "list")),
+        ("p.json", "[3]", ("CFG-013", "item 1")),
+        ("p.txt", "# only remarks\n\n", ("CFG-013", "no prompt")),
+        ("p.yaml", "a", ("CFG-005", ".txt, .toml or .json")),
     ],
 )
-def test_what_is_wrong_with_a_file_is_told_with_its_place(tmp_path, name, text, said):
+def test_what_is_wrong_with_a_file_is_told_with_its_place(tmp_path, name, text, asked):
     (problem,) = problems_of(tmp_path, name, text)
-    assert said in problem
+    refusal([problem], *asked, name)
     assert "\n" not in problem
 
 
 def test_a_file_in_another_encoding_or_missing_is_told(tmp_path):
     (tmp_path / "p.txt").write_bytes("犬".encode("shift_jis"))
-    with pytest.raises(UserError, match="is not UTF-8"):
+    with refused("CFG-001", "p.txt", "UTF-8"):
         read_prompts(tmp_path / "p.txt")
-    with pytest.raises(UserError, match=r"none\.txt: no such file"):
+    with refused("PATH-001", "none.txt"):
         read_prompts(tmp_path / "none.txt")
 
 
@@ -159,7 +160,7 @@ def test_samples_are_due_by_steps_or_by_epochs_and_epochs_win(tmp_path, steps, e
 
 
 class Painter:
-    """Stands for the real generator: notes what it was asked, draws from every global stream, fails on request."""
+    """Replaces the real generator: notes what it was asked, draws from every global stream, fails on request."""
 
     def __init__(self) -> None:
         self.asked = []
@@ -230,7 +231,8 @@ def test_a_failing_sample_is_told_and_counted_and_the_others_are_drawn(tmp_path,
     samples = Samples(prompts, SamplePlan(tmp_path), Painter())
     assert len(samples.draw(None, 1, None, "cpu")) == 1
     assert (samples.drawn, samples.failed) == (1, 2)
-    assert heard.warnings == ["samples of update 1: 2 of 3 failed (CUDA out of memory.); training continues"]
+    assert len(heard.warnings) == 1
+    message(heard.warnings, "samples of update 1", "2 of 3", "CUDA out of memory.", "continues")
     assert samples.places() == [f"samples: {tmp_path / 'sample' / 'index.html'} (1 images, 2 failed)"]
 
 
@@ -252,8 +254,8 @@ def test_prompts_pass_through_what_the_method_does_to_captions(tmp_path):
 # ---- options
 
 
-def options(folder: Path, **given: object) -> TrainNetwork:
-    return build(TrainNetwork, {"output_dir": str(folder), "output_name": "n", "sample_sampler": "euler"} | given, {})
+def options(folder: Path, **chosen: object) -> TrainNetwork:
+    return build(TrainNetwork, {"output_dir": str(folder), "output_name": "n", "sample_sampler": "euler"} | chosen, {})
 
 
 def test_options_without_prompts_or_interval_mean_no_samples(tmp_path):
@@ -325,8 +327,9 @@ def test_prompts_that_are_changed_during_the_run_are_drawn_from_then_on(tmp_path
         path.unlink() if text is None else path.write_text(text, encoding="utf-8")
         samples.draw(None, 1, None, "cpu")
         assert [prompt for _, prompt in samples.latest] == drawn
-    assert heard.text.count("was changed; 2 prompts from now on") == 1
-    assert heard.text.count("--w 'many': must be a whole number") == 1 and "the previous prompts are used" in heard.text
+    assert sum("2 prompts" in line for line in heard.lines) == 1
+    assert heard.text.count("--w 'many'") == 1
+    message(heard.lines, "previous prompts")
 
 
 def test_no_picture_is_begun_once_the_run_is_to_stop(tmp_path, heard):

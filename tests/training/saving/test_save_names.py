@@ -11,11 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from library.errors import UserError
 from library.training.planning.plan import RunPlan, Start, make_plan
 from library.training.saving.checkpointer import Checkpointer, FileNames, SaveKind, SaveKinds, SaveRule, names_of
 from library.training.saving.disk_room import check_room, most_bytes, saves
 from library.training.saving.full_disk import MARGIN, FullDiskPolicy
+from tests.messages import message, refused
 
 EPOCHS, STEPS, KEEP_EPOCHS, KEEP_STEPS = (None, 1, 2), (None, 2, 5), (None, 1, 2), (None, 0, 4)
 STATES = ("no", "including saves", "at the end")
@@ -60,7 +60,7 @@ def play(plan: RunPlan, kinds: tuple[SaveKind, ...], until: int | None = None, s
 
 
 def expected(name: str | None, every_epochs, every_steps, keep_epochs, keep_steps, states: str) -> set[str]:
-    """9 updates, 3 an epoch. The last epoch and the last update have the name of the end instead of their own."""
+    """9 updates, 3 an epoch. The last epoch and the last update have the name of the end instead of a separate one."""
     epochs = [epoch for epoch in (1, 2) if every_epochs and epoch % every_epochs == 0]
     steps = [step for step in range(1, 9) if every_steps and step % every_steps == 0]
     if keep_epochs is not None:
@@ -69,8 +69,8 @@ def expected(name: str | None, every_epochs, every_steps, keep_epochs, keep_step
         steps = [step for step in steps if step + keep_steps >= max(steps)]
     stems = [f"{name or 'epoch'}-{epoch:06d}" for epoch in epochs] + [f"{name or 'at'}-step{step:08d}" for step in steps]
     last = name or "last"
-    found = {f"{stem}.safetensors" for stem in [*stems, last]}
-    return found | {f"{stem}-state" for stem in {"no": [], "including saves": [*stems, last], "at the end": [last]}[states]}
+    names = {f"{stem}.safetensors" for stem in [*stems, last]}
+    return names | {f"{stem}-state" for stem in {"no": [], "including saves": [*stems, last], "at the end": [last]}[states]}
 
 
 def test_the_files_and_states_of_every_run_of_the_grid(tmp_path: Path) -> None:
@@ -94,7 +94,7 @@ def test_a_run_that_is_stopped_keeps_its_place_and_ends_with_the_same_files(tmp_
 
 
 def test_the_most_room_is_that_of_the_play(tmp_path: Path) -> None:
-    """The most that ever stands at once, seen each time a file has come and before the old ones go."""
+    """The most that ever exists at once, seen each time a file has come and before the old ones go."""
     for number, choices in enumerate(itertools.product(EPOCHS, STEPS, KEEP_EPOCHS, KEEP_STEPS, STATES)):
         every_epochs, every_steps, *rest = choices
         folder, seen = tmp_path / str(number), []
@@ -125,8 +125,8 @@ def test_a_resumed_run_needs_room_for_what_is_left_only(tmp_path: Path) -> None:
 def test_too_little_room_is_told_before_the_training(tmp_path: Path) -> None:
     plan, kinds = plan_of(1, None), kinds_of(tmp_path, "cat", None, None, "including saves")
     line = check_room(plan, kinds, None, FullDiskPolicy(), free=330 + MARGIN)
-    assert line == "disk: 3 files of about 10 bytes and 3 states of about 100 bytes, at most 1 MiB at a time, 1 MiB free"
-    with pytest.raises(UserError, match=r"not enough space for what this run saves .*or start anyway with --on_full_disk continue"):
+    message(line, "disk:", "3 files of about 10 bytes", "3 states of about 100 bytes", "1 MiB free")
+    with refused("DISK-001", "--on_full_disk continue"):
         check_room(plan, kinds, None, FullDiskPolicy(), free=329 + MARGIN)
     check_room(plan, kinds, None, FullDiskPolicy(go_on=True), free=0)
 

@@ -15,7 +15,6 @@ from library.data.loading.batch import Batch
 from library.diffusion.noise import NoiseSettings
 from library.diffusion.objective import Objective
 from library.diffusion.schedule import NoiseSchedule
-from library.errors import UserError
 from library.methods.full_model import FullModelMethod, FullModelSettings
 from library.model.drawing.generate import GenerateSettings, generate
 from library.model.load import load
@@ -23,6 +22,7 @@ from library.options.declare import build
 from library.options.groups.scripts import TrainNetwork
 from library.training.speed.compiling import CompiledUnet, Compiler, check_cuda_graphs
 from library.training.step.task import DiffusionTask, NoiseAndLoss
+from tests.messages import message, refused
 from tests.training.step.test_step_on_a_device import processes
 
 ROWS = {(64, 64): 2, (96, 64): 2}
@@ -43,8 +43,8 @@ def graphs() -> int:
     return int(torch._dynamo.utils.counters["stats"]["unique_graphs"])
 
 
-def options(**given: object) -> Any:
-    return build(TrainNetwork, given, {})
+def options(**chosen: object) -> Any:
+    return build(TrainNetwork, chosen, {})
 
 
 def made(checkpoint: Path) -> tuple[Any, DiffusionTask, Any]:
@@ -105,8 +105,8 @@ def test_one_graph_for_each_size_and_mode_whatever_the_number_of_images(tiny_v1:
     assert all(torch.equal(tensor, before[name]) for name, tensor in task.state_dict().items())
     assert all(parameter.grad is None for parameter in task.parameters())
     for (size, count), (loss, gradient) in plain.items():  # short batches are filled up: the same but for rounding
-        found, moved = step(task, batch(size, count))
-        torch.testing.assert_close(found, loss, rtol=1e-5, atol=1e-6)
+        result, moved = step(task, batch(size, count))
+        torch.testing.assert_close(result, loss, rtol=1e-5, atol=1e-6)
         torch.testing.assert_close(moved, gradient, rtol=1e-3, atol=1e-5 * float(gradient.abs().max()))
     assert graphs() == len(ROWS)
     task.eval()
@@ -145,14 +145,14 @@ def test_many_sizes_are_told_with_what_makes_them_fewer(tiny_v1: Path, heard: An
     model, _, run = made(tiny_v1)
     run.inputs.source.rows = lambda: {(64 + 8 * number, 64): 2 for number in range(25)}
     CompiledUnet.of(run, model, None)
-    assert "each of the 25 image sizes is compiled separately" in heard.text and "bucket_reso_steps" in heard.text
+    message(heard.lines, "25 image sizes", "bucket_reso_steps")
 
 
 def test_the_compiler_is_the_options_or_the_launchers(monkeypatch: pytest.MonkeyPatch) -> None:
     assert Compiler.chosen(options().training) is None
     assert Compiler.chosen(options(torch_compile=True).training) == Compiler("inductor")
     assert Compiler.chosen(options(torch_compile=True, dynamo_backend="no").training) is None
-    with pytest.raises(UserError, match="--dynamo_backend nvprims_nvfuser: this PyTorch does not have it"):
+    with refused("OPT-006", "--dynamo_backend nvprims_nvfuser"):
         Compiler.chosen(options(torch_compile=True, dynamo_backend="nvprims_nvfuser").training)
     monkeypatch.setenv("ACCELERATE_DYNAMO_BACKEND", "EAGER")
     assert Compiler.chosen(options().training) == Compiler("eager")
@@ -161,9 +161,9 @@ def test_the_compiler_is_the_options_or_the_launchers(monkeypatch: pytest.Monkey
 
 def test_cuda_graphs_are_refused_where_they_cannot_be() -> None:
     chosen = options(torch_compile=True, cuda_graphs=True).training
-    with pytest.raises(UserError, match="--cuda_graphs: needs an NVIDIA GPU, but this run is on cpu"):
+    with refused("OPT-018", "--cuda_graphs", "cpu"):
         check_cuda_graphs(chosen, torch.device("cpu"), 1)
-    with pytest.raises(UserError, match="--cuda_graphs: works with one process only, but there are 2"):
+    with refused("OPT-008", "--cuda_graphs", "one process", 2):
         check_cuda_graphs(chosen, torch.device("cuda"), 2)
     check_cuda_graphs(chosen, torch.device("cuda"), 1)
     check_cuda_graphs(options().training, torch.device("cpu"), 2)

@@ -1,4 +1,4 @@
-"""Switches of kernels and layouts do what they say, and what the optimizer remembers lies in memory as the weights do."""
+"""Switches of kernels and layouts do what they say, and what the optimizer remembers has the memory layout of the weights."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ import pytest
 import torch
 from torch.overrides import TorchFunctionMode
 
-from library.errors import UserError
 from library.model.load import load
 from library.model.text.conditioning import Conditioning
 from library.options.declare import build
 from library.options.groups.scripts import TrainNetwork
 from library.training.speed.kernels import choose_kernels, choose_precision, match_layouts
+from tests.messages import message, refused
 
 CPU = torch.device("cpu")
 
 
-def training(**given: object) -> Any:
-    return build(TrainNetwork, given, {}).training
+def training(**chosen: object) -> Any:
+    return build(TrainNetwork, chosen, {}).training
 
 
 @pytest.fixture
@@ -41,7 +41,7 @@ def test_tf32_is_switched_on_for_a_gpu_without_a_warning_and_not_unasked(heard: 
         choose_precision(training(), torch.device("cuda"))
         choose_precision(training(allow_tf32=True), CPU)
         assert matmul.fp32_precision == before != "tf32"
-        assert "--allow_tf32: has no effect on cpu" in heard.text
+        message(heard.lines, "--allow_tf32", "cpu")
         choose_precision(training(allow_tf32=True), torch.device("cuda"))
     assert matmul.fp32_precision == conv.fp32_precision == "tf32"
 
@@ -64,8 +64,8 @@ def _predicted(model: Any) -> torch.Tensor:
     noisy = torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(0))
     context = torch.randn(1, 77, model.unet.config.cross_attention_dim, generator=torch.Generator().manual_seed(1))
     with torch.no_grad():
-        found: torch.Tensor = model.predict(noisy, 5, Conditioning(context))
-    return found
+        prediction: torch.Tensor = model.predict(noisy, 5, Conditioning(context))
+    return prediction
 
 
 def test_the_kernel_that_is_named_attends_in_the_unet_and_no_other(tiny_v1: Path) -> None:
@@ -73,14 +73,14 @@ def test_the_kernel_that_is_named_attends_in_the_unet_and_no_other(tiny_v1: Path
     expected = _predicted(model)
     choose_kernels(model, training(sdpa_backend="math"), CPU)
     with _Backends() as backends:
-        found = _predicted(model)
+        prediction = _predicted(model)
     assert backends.seen == {(False, False, True, False)}
-    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(prediction, expected, rtol=1e-4, atol=1e-5)
     assert torch.backends.cuda.flash_sdp_enabled()  # elsewhere nothing has changed
 
 
 def test_a_kernel_that_cannot_attend_here_is_refused_before_training(tiny_v1: Path) -> None:
-    with pytest.raises(UserError, match=r"--sdpa_backend cudnn: does not work on this device in bfloat16 .* use --sdpa_backend auto"):
+    with refused("OPT-018", "--sdpa_backend cudnn", "bfloat16", "--sdpa_backend auto"):
         choose_kernels(load(tiny_v1), training(sdpa_backend="cudnn", mixed_precision="bf16"), CPU)
 
 

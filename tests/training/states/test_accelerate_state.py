@@ -1,4 +1,4 @@
-"""States that accelerate wrote: everything in them that can be told apart goes on, the rest is told."""
+"""States that accelerate wrote: everything in them that can be identified continues, the rest is reported."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from torch import nn
 from torch.optim.lr_scheduler import LambdaLR
 
 import train_network
-from library.errors import UserError
 from library.training.states.accelerate_state import accelerate_lines, is_accelerate_state, read_accelerate_state
 from library.training.states.accelerate_state_files import load_accelerate_training, load_accelerate_weights
+from tests.messages import message, refused
 from tests.scripts.starting import dataset, start
 
 
@@ -81,7 +81,7 @@ def curve(step: int) -> float:
 
 
 def saved(folder: Path, accelerator: Accelerator, *modules: nn.Module, position: int | None = 4, steps: int = 3):
-    """Their optimizer after some updates, and the folder that accelerate makes of it."""
+    """Their optimizer after some updates, and the folder that accelerate writes from it."""
     optimizer = torch.optim.AdamW([{"params": list(module.parameters()), "lr": 0.1} for module in modules])
     schedule = LambdaLR(optimizer, curve)
     prepared = accelerator.prepare(*modules, optimizer, schedule)
@@ -144,27 +144,23 @@ def test_a_new_word_is_the_last_rows_of_the_vocabulary(tmp_path: Path, accelerat
 
 
 @pytest.mark.parametrize(
-    ("position", "schedule", "step", "told"),
+    ("position", "schedule", "step", "names"),
     [
-        (4, True, 3, "3 updates are done, according to scheduler.bin"),  # saved after an epoch, theirs counts one too many
-        (
-            9,
-            True,
-            3,
-            "3 updates are done, according to scheduler.bin (train_state.json says 9; to continue from there, use --initial_step 9)",
-        ),
-        (9, False, 9, "9 updates are done, according to train_state.json"),
-        (None, True, 3, "3 updates are done, according to scheduler.bin"),
-        (None, False, None, "neither scheduler.bin nor train_state.json records how many updates were done"),
+        (4, True, 3, ("3 updates", "scheduler.bin")),  # saved after an epoch, theirs counts one too many
+        (9, True, 3, ("3 updates", "scheduler.bin", "train_state.json", 9, "--initial_step 9")),
+        (9, False, 9, ("9 updates", "train_state.json")),
+        (None, True, 3, ("3 updates", "scheduler.bin")),
+        (None, False, None, ("neither scheduler.bin nor train_state.json",)),
     ],
 )
-def test_how_far_a_state_knows_where_it_stood(tmp_path: Path, accelerator, position, schedule, step, told) -> None:
+def test_how_far_a_state_knows_where_it_stood(tmp_path: Path, accelerator, position, schedule, step, names) -> None:
     saved(tmp_path / "old", accelerator, Unet(Theirs), position=position)
     if not schedule:
         (tmp_path / "old" / "scheduler.bin").unlink()
     assert is_accelerate_state(tmp_path / "old")
     old = read_accelerate_state(tmp_path / "old")
-    assert old.step == step and told in accelerate_lines(old)[0]
+    assert old.step == step
+    message(accelerate_lines(old)[:1], *names)
     assert any("scheduler.bin is missing" in line for line in accelerate_lines(old)) != schedule
 
 
@@ -179,16 +175,16 @@ def test_two_processes_move_the_schedule_twice_an_update(tmp_path: Path, acceler
 def test_what_does_not_fit_is_told(tmp_path: Path, accelerator, heard) -> None:
     saved(tmp_path / "old", accelerator, Unet(Theirs))
     old = read_accelerate_state(tmp_path / "old")
-    with pytest.raises(UserError, match=r"has other weights than this run trains: 1 are missing or have another shape, such as vectors"):
+    with refused("STATE-005", "--resume", "1 are", "vectors"):
         load_accelerate_weights(old, method(Vectors()))
-    with pytest.raises(UserError, match="has 1 models, but this run trains 2"):
+    with refused("STATE-005", "1 models", 2):
         load_accelerate_weights(old, method(Unet(Ours), nn.Linear(5, 2)))
     sgd = torch.optim.SGD(Unet(Ours).parameters(), lr=0.1)
-    with pytest.raises(UserError, match=r"optimizer.bin is for another optimizer than SGD .*amsgrad, betas"):
+    with refused("STATE-004", "optimizer.bin", "SGD", "amsgrad, betas"):
         load_accelerate_training(old, method(Unet(Ours)), sgd, LambdaLR(sgd, curve), None, False)
     (tmp_path / "old" / "optimizer.bin").write_bytes(b"not a pickle")
     resumed(tmp_path / "old", Unet(Ours))
-    assert "optimizer.bin is damaged or truncated" in heard.text and "that part is reset" in heard.text
+    message(heard.lines, "optimizer.bin", "damaged", "reset")
 
 
 def test_nothing_in_a_state_is_executed(tmp_path: Path, accelerator, heard) -> None:
@@ -227,8 +223,9 @@ def test_a_lora_goes_on_from_such_a_state(tiny_v1: Path, photos: Path, tmp_path:
     (old / "random_states_0.pkl").touch()
     capsys.readouterr()
     assert start(train_network.main, **common, output_dir=tmp_path / "second", max_train_steps=9, resume=old) == 0
-    told = capsys.readouterr().err
-    assert "7 updates are done, according to scheduler.bin" in told and "7 done and 2 to do" in told
+    output = capsys.readouterr().err
+    message(output, "7 updates", "scheduler.bin")
+    message(output, "7 done and 2 to do")
     end = torch.load(tmp_path / "second" / "cat-state" / TRAINING_FILE, weights_only=True)
     assert {float(memory["step"]) for memory in end["optimizer"]["state"].values()} == {9.0}
     assert end["schedule"]["last_epoch"] == 9

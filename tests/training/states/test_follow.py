@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 import torch
 
-from library.errors import UserError
 from library.training.optim.lr_schedule import BuiltSchedule, make_schedule
 from library.training.optim.optimizer import make_optimizer
 from library.training.states.follow import check_can_follow, follow_training
@@ -15,6 +14,7 @@ from library.training.states.resume import Schedule
 from library.training.states.state import TrainState
 from library.training.states.state_files import write_state
 from library.training.states.state_parts import StateParts
+from tests.messages import refused
 
 UPDATES, DONE = 30, 11
 # class -> arguments of the first run, arguments of the second
@@ -132,6 +132,6 @@ def test_adafactors_own_rates_and_a_curve_do_not_follow_one_another(tmp_path: Pa
 
     optimizer, schedule = adafactor()
     write_state(tmp_path / "a-state", StateParts(NothingTrained(), optimizer, schedule.schedule), TrainState(1), {})
-    with pytest.raises(UserError, match="its schedule is AdafactorRates, but the command has LambdaLR; use the state's --lr_scheduler"):
+    with refused("STATE-004", "AdafactorRates", "LambdaLR", "--lr_scheduler"):
         check_can_follow(tmp_path / "a-state", adafactor("relative_step=False")[1])
     assert check_can_follow(tmp_path / "a-state", adafactor()[1]) == 0

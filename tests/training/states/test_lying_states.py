@@ -1,4 +1,4 @@
-"""States that hold code, ask for memory without end or are damaged inside: told in a line, and nothing in them is run."""
+"""States that contain code, ask for endless memory or are damaged inside: refused in one line, and nothing in them is run."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from library.training.states.accelerate_state_files import _read
 from library.training.states.saved_state import check_contents
 from library.training.states.state_files import TRAINING_FILE, read_training
 from tests.lying.files import BOMBS, damaged_zips, write_pickle
+from tests.messages import message, refusals, refused
 
 REMEMBERED = {
     "optimizer_class": "AdamW",
@@ -42,13 +43,11 @@ class Attack:
 def test_a_state_that_holds_code_says_so_and_gives_no_advice_to_run_it(where: str, what: str, tmp_path: Path) -> None:
     content = REMEMBERED | {"scaler": None} | {where: Attack(tmp_path / "ran") if what == "a call" else torch.nn.Linear(1, 1)}
     torch.save(content, tmp_path / TRAINING_FILE)
-    with pytest.raises(UserError) as caught:
+    with pytest.raises(UserError) as error:
         read_training(tmp_path)
-    line = str(caught.value)
     name = f"{os.mkdir.__module__}.mkdir" if what == "a call" else "torch.nn.modules.linear.Linear"
-    assert line == f"--resume {tmp_path}: {TRAINING_FILE} contains code ({name}) and was not read; use an older state"
-    assert [problem.code for problem in caught.value.problems] == ["FILE-006"]
-    assert "weights_only" not in line and not (tmp_path / "ran").exists()
+    refusals(error.value, ("FILE-006", f"--resume {tmp_path}", TRAINING_FILE, f"({name})", "older state"))
+    assert "weights_only" not in str(error.value) and not (tmp_path / "ran").exists()
 
 
 @pytest.mark.parametrize("wording", ["contains code and was not read", "runs a program"])
@@ -70,7 +69,8 @@ def test_an_accelerate_state_that_holds_code_starts_that_part_anew(tmp_path: Pat
     torch.save(Attack(tmp_path / "ran"), tmp_path / "optimizer.bin")
     assert _read(read_accelerate_state(tmp_path), tmp_path / "optimizer.bin") is None
     (line,) = heard.warnings
-    assert "optimizer.bin contains code" in line and "was not read; that part is reset" in line and "weights_only" not in line
+    message(line, "optimizer.bin", "code", "reset")
+    assert "weights_only" not in line
     assert not (tmp_path / "ran").exists()
 
 
@@ -97,7 +97,7 @@ def test_a_state_damaged_inside_is_told_before_it_is_read(tmp_path: Path) -> Non
     sound = (tmp_path / TRAINING_FILE).read_bytes()
     for case, content in damaged_zips(sound).items():
         (tmp_path / TRAINING_FILE).write_bytes(content)
-        with pytest.raises(UserError, match=rf"{TRAINING_FILE} is damaged .*; use an older state"):
+        with refused("STATE-002", TRAINING_FILE, "damaged", "older state"):
             check_contents(tmp_path)
             raise AssertionError(case)
 
@@ -116,11 +116,11 @@ def test_a_state_damaged_inside_is_told_before_it_is_read(tmp_path: Path) -> Non
 )
 def test_a_file_of_something_else_is_told(content: object, tmp_path: Path) -> None:
     torch.save(content, tmp_path / TRAINING_FILE)
-    with pytest.raises(UserError, match="is not in this suite's format; use an older state"):
+    with refused("STATE-002", TRAINING_FILE, "format", "older state"):
         read_training(tmp_path)
 
 
 def test_a_plain_pickle_is_no_state(tmp_path: Path) -> None:
     (tmp_path / TRAINING_FILE).write_bytes(pickle.dumps({"a": 1}))
-    with pytest.raises(UserError, match=f"{TRAINING_FILE} is damaged or truncated; use an older state"):
+    with refused("STATE-002", TRAINING_FILE, "damaged", "older state"):
         read_training(tmp_path)

@@ -11,16 +11,16 @@ import torch
 from torch import nn
 from torch.optim.lr_scheduler import CosineAnnealingLR, LambdaLR
 
-from library.errors import UserError
 from library.training.states import state_files
 from library.training.states.saved_state import read_state
 from library.training.states.state import RunningMean, TrainState
 from library.training.states.state_files import check_can_be_kept, load_training, load_weights, write_state
 from library.training.states.state_parts import StateParts
+from tests.messages import refused
 
 
 def made(rate: float = 0.1, schedule: str = "lambda"):
-    """(method, optimizer, schedule) over one small layer whose weight stands under two names."""
+    """(method, optimizer, schedule) over one small layer whose weight has two names."""
     torch.manual_seed(0)
     layer = nn.Linear(3, 2)
     layer.again = nn.Linear(3, 2)
@@ -140,15 +140,15 @@ def test_a_run_killed_while_writing_leaves_a_whole_state_or_none(tmp_path: Path,
 def test_what_cannot_be_kept_is_told_before_the_training(tmp_path: Path) -> None:
     _, optimizer, schedule = made()
     optimizer.param_groups[0]["closure"] = lambda: None
-    with pytest.raises(UserError, match="--save_state: cannot save the state of --optimizer_type AdamW"):
+    with refused("STATE-008", "--save_state", "--optimizer_type AdamW"):
         check_can_be_kept(optimizer, schedule)
 
 
 def test_another_schedule_or_other_parameters_are_told(tmp_path: Path) -> None:
     folder = kept(tmp_path / "a-state", made())
-    with pytest.raises(UserError, match="its schedule is LambdaLR, but the command has CosineAnnealingLR; use the state's --lr_scheduler"):
+    with refused("STATE-004", "LambdaLR", "CosineAnnealingLR", "--lr_scheduler"):
         restored(folder, made(schedule="cosine"))
     _, optimizer, schedule = made()
     optimizer.param_groups.pop()
-    with pytest.raises(UserError, match="its optimizer trained other parameters"):
+    with refused("STATE-005", "parameters"):
         load_training(folder, optimizer, schedule, None, False)

@@ -1,4 +1,4 @@
-"""Judging figures without a run: what fp16's scaler handles by itself, gradients, and images that hold others' places."""
+"""Judging figures without a run: what fp16's scaler handles alone, gradients, and images that replace others."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from library.training.states.state import TrainState
 from library.training.states.state_parts import StateParts
 from library.training.step.guard import Guard, LeftOutImages, WentBack, all_finite
 from library.training.step.pending import Pending, ShownGroup
+from tests.messages import message, refusal, refused
 
 
 def batch(*names: str) -> SimpleNamespace:
@@ -30,7 +31,7 @@ def pending(loss: float, gradient: float, per_image: tuple[float, ...] = (1.0, 1
 
 
 class Judged:
-    """A guard over one small layer; `state` is where its run stands, `left_out` what the sampler was told."""
+    """A guard over one small layer; `state` is the position of its run, `left_out` what the sampler excludes."""
 
     def __init__(
         self, policy: str, state: TrainState | None = None, scale: float | None = None, images: int = 9, on_disk: Path | None = None
@@ -62,21 +63,21 @@ def test_an_overflow_that_the_scaler_handles_is_no_event(policy: str) -> None:
 
 
 def test_a_scale_that_has_fallen_under_one_is_an_event() -> None:
-    with pytest.raises(UserError, match="update 3: fp16 cannot represent the gradients at any scale"):
+    with refused("TRAIN-003", "update 3", "fp16"):
         Judged("stop", scale=0.5).guard.check(pending(0.5, float("inf"), overflow=True))
 
 
 def test_a_loss_is_an_event_whatever_the_scaler_does() -> None:
-    with pytest.raises(UserError, match="the loss is nan"):
+    with refused("TRAIN-001", "loss is nan"):
         Judged("stop", scale=1024.0).guard.check(pending(float("nan"), float("nan"), overflow=True))
 
 
 def test_a_gradient_alone_is_an_event_and_blames_all_images() -> None:
-    with pytest.raises(UserError) as fault:
+    with pytest.raises(UserError) as error:
         Judged("stop").guard.check(pending(0.5, float("inf")))
-    assert fault.value.problems[0].startswith("update 3: the norm of the gradients is inf")
-    assert [line.partition(":")[0] for line in fault.value.problems[1:]] == ["a.png", "b.png"]
-    assert "timestep 8, loss 1, caption “b.png”" in fault.value.problems[2]
+    refusal(error.value.problems[:1], "TRAIN-001", "update 3", "gradients", "inf")
+    assert [line.partition(":")[0] for line in error.value.problems[1:]] == ["a.png", "b.png"]
+    message(error.value.problems[2:3], "timestep 8", "loss 1", "“b.png”")
 
 
 def test_only_images_whose_own_loss_is_not_finite_are_left_out() -> None:
@@ -89,13 +90,13 @@ def test_a_run_that_only_skips_is_given_up() -> None:
     judged, bad = Judged("skip"), pending(float("nan"), 1.0)
     for _ in range(19):
         assert judged.guard.refuses(bad) and not judged.goes_back(bad)
-    with pytest.raises(UserError, match="the last 20 updates were all dropped"):
+    with refused("TRAIN-004", "20 updates"):
         judged.guard.refuses(bad)
 
 
 def test_too_many_images_are_not_at_fault() -> None:
     judged = Judged("rollback", TrainState(0, left_out=tuple(f"0/0/{number}" for number in range(2, 9))))
-    with pytest.raises(UserError, match="9 of 9 images would be excluded, and that many are unlikely to be the cause"):
+    with refused("TRAIN-004", "9 of 9 images"):
         judged.goes_back(pending(0.5, float("inf")))
 
 
@@ -105,7 +106,7 @@ def test_as_many_images_may_be_left_out_as_are_told() -> None:
     assert judged.goes_back(pending(float("nan"), 1.0, (1.0, float("nan")))) and len(judged.left_out[-1]) == 8
     judged = Judged("rollback", TrainState(0, left_out=tuple(f"0/0/{number}" for number in range(10, 19))), images=40)
     assert judged.goes_back(pending(float("nan"), 1.0, (1.0, float("nan")))) and len(judged.left_out[-1]) == 10
-    with pytest.raises(UserError, match="11 of 40 images would be excluded"):
+    with refused("TRAIN-004", "11 of 40 images"):
         judged.goes_back(pending(float("nan"), 1.0, (float("nan"), 1.0)))
 
 
@@ -142,7 +143,7 @@ def test_weights_that_are_not_finite_are_never_saved(policy: str) -> None:
     with torch.no_grad():
         judged.layer.bias.fill_(float("inf"))
     judged.guard.look_at_weights(saving=False)
-    with pytest.raises(UserError, match="update 0: weights are no longer finite and are not saved; start again"):
+    with refused("TRAIN-002", "update 0"):
         judged.guard.look_at_weights(saving=True)
 
 

@@ -9,13 +9,13 @@ from typing import Any
 import pytest
 import torch
 
-from library.errors import UserError
 from library.training.optim.lr_schedule import make_schedule
 from library.training.optim.optimizer import logged_rates, make_optimizer
 from library.training.optim.parts.split_groups import PART, splits_groups
 from library.training.states.state import TrainState
 from library.training.states.state_files import load_training, write_state
 from library.training.states.state_parts import StateParts
+from tests.messages import message, refused
 from tests.training.optim.test_lr_schedule_in_runs import NothingTrained
 
 prodigyopt = pytest.importorskip("prodigyopt")
@@ -46,11 +46,11 @@ def train(optimizer: torch.optim.Optimizer, of: Parameters, first: int, last: in
 @pytest.mark.parametrize("rates", [{}, {"textencoder": 0.5}])
 def test_each_part_is_trained_as_if_it_were_alone(rates: dict[str, float]) -> None:
     of = parameters()
-    made = make_optimizer("Prodigy", groups(of, rates), 1.0, SPLIT)
+    split = make_optimizer("Prodigy", groups(of, rates), 1.0, SPLIT)
     alone = parameters()
     unet = prodigyopt.Prodigy([alone["unet"], alone["unet_plus"]], lr=1.0, weight_decay=0.01)
     text = prodigyopt.Prodigy([alone["textencoder"]], lr=rates.get("textencoder", 1.0), weight_decay=0.01)
-    train(made.optimizer, of, 0, 30)
+    train(split.optimizer, of, 0, 30)
     train(unet, {name: alone[name] for name in ("unet", "unet_plus")}, 0, 30)
     text_parts = {"textencoder": alone["textencoder"]}
     for step in range(30):  # the draws of all parts are one stream
@@ -61,18 +61,18 @@ def test_each_part_is_trained_as_if_it_were_alone(rates: dict[str, float]) -> No
         one.grad = (one.detach() + 0.1 * torch.randn(one.shape, generator=draws)) * 1e-3
         text.step()
     assert all(torch.equal(of[name], alone[name]) for name in of)
-    found = [group["d"] for group in made.optimizer.param_groups]
-    assert found[0] == found[1] != found[2] and found[2] == text.param_groups[0]["d"]
-    assert any("finds a rate for each part: unet, textencoder" in note for note in made.notes)
-    assert logged_rates(made.optimizer, list(of))["lr/d*lr/textencoder"] == pytest.approx(found[2] * rates.get("textencoder", 1.0))
+    rates_d = [group["d"] for group in split.optimizer.param_groups]
+    assert rates_d[0] == rates_d[1] != rates_d[2] and rates_d[2] == text.param_groups[0]["d"]
+    message(split.notes, "unet, textencoder")
+    assert logged_rates(split.optimizer, list(of))["lr/d*lr/textencoder"] == pytest.approx(rates_d[2] * rates.get("textencoder", 1.0))
 
 
 def test_groups_of_one_part_take_shares_of_its_rate() -> None:
     of = parameters()
-    made = make_optimizer("Prodigy", groups(of, {"unet": 0.25, "textencoder": 0.5}), 1.0, ["split_groups=True"])
+    split = make_optimizer("Prodigy", groups(of, {"unet": 0.25, "textencoder": 0.5}), 1.0, ["split_groups=True"])
     same = parameters()
     whole = make_optimizer("Prodigy", groups({name: same[name] for name in ("unet", "unet_plus")}, {"unet": 0.25}), 1.0)
-    train(made.optimizer, of, 0, 12)
+    train(split.optimizer, of, 0, 12)
     train(whole.optimizer, {name: same[name] for name in ("unet", "unet_plus")}, 0, 12)
     assert all(torch.equal(of[name], same[name]) for name in ("unet", "unet_plus"))
     assert not torch.equal(of["unet"], parameters()["unet"])
@@ -81,17 +81,17 @@ def test_groups_of_one_part_take_shares_of_its_rate() -> None:
 @pytest.mark.parametrize("args", [[], ["split_groups=False"]])
 def test_without_it_one_rate_is_found_as_ever(args: list[str]) -> None:
     of, same = parameters(), parameters()
-    made = make_optimizer("Prodigy", groups(of, {}), 1.0, args)
+    whole = make_optimizer("Prodigy", groups(of, {}), 1.0, args)
     plain = prodigyopt.Prodigy(list(same.values()), lr=1.0)
-    train(made.optimizer, of, 0, 10)
+    train(whole.optimizer, of, 0, 10)
     train(plain, same, 0, 10)
     assert all(torch.equal(of[name], same[name]) for name in of)
-    assert type(made.optimizer) is prodigyopt.Prodigy and not any(PART in group for group in made.optimizer.param_groups)
+    assert type(whole.optimizer) is prodigyopt.Prodigy and not any(PART in group for group in whole.optimizer.param_groups)
 
 
 def built(of: Parameters, args: list[str]):
-    made = make_optimizer("Prodigy", groups(of, {"textencoder": 0.5}), 1.0, args)
-    return made.optimizer, make_schedule(made.optimizer, "cosine", updates=20, warmup=3).schedule
+    optimizer = make_optimizer("Prodigy", groups(of, {"textencoder": 0.5}), 1.0, args)
+    return optimizer.optimizer, make_schedule(optimizer.optimizer, "cosine", updates=20, warmup=3).schedule
 
 
 def test_a_resumed_run_goes_on_bit_for_bit(tmp_path: Path) -> None:
@@ -118,20 +118,20 @@ def test_a_state_of_the_other_way_is_refused(before: list[str], after: list[str]
     train(optimizer, of, 0, 2)
     write_state(tmp_path / "state", StateParts(NothingTrained(), optimizer, schedule), TrainState(1, step=2), {})
     optimizer, schedule = built(of, after)
-    with pytest.raises(UserError, match="differ in split_groups of --optimizer_args, which cannot be changed when resuming"):
+    with refused("STATE-005", "split_groups", "--optimizer_args"):
         load_training(tmp_path / "state", optimizer, schedule, None, new_rates=False)
 
 
 def test_in_16_bits_too_each_part_has_its_rate() -> None:
     of = {name: torch.nn.Parameter(one.detach().bfloat16()) for name, one in parameters().items()}
-    made = make_optimizer("Prodigy", groups(of, {}), 1.0, SPLIT, rounding_seed=3)
-    train(made.optimizer, of, 0, 12)
-    found = [group["d"] for group in made.optimizer.param_groups]
-    assert splits_groups(made.optimizer) and found[0] == found[1] != found[2]
+    split = make_optimizer("Prodigy", groups(of, {}), 1.0, SPLIT, rounding_seed=3)
+    train(split.optimizer, of, 0, 12)
+    rates_d = [group["d"] for group in split.optimizer.param_groups]
+    assert splits_groups(split.optimizer) and rates_d[0] == rates_d[1] != rates_d[2]
 
 
 def test_what_is_no_switch_and_other_optimizers_are_refused() -> None:
-    with pytest.raises(UserError, match=r"--optimizer_args split_groups=3: must be True \(a rate for each part\) or False"):
+    with refused("OPT-011", "--optimizer_args split_groups=3", "True", "False"):
         make_optimizer("Prodigy", groups(parameters(), {}), 1.0, ["split_groups=3"])
-    with pytest.raises(UserError, match="split_groups"):
+    with refused("OPT-011", "--optimizer_args split_groups", "AdamW"):
         make_optimizer("AdamW", groups(parameters(), {}), 1.0, ["split_groups=True"])
