@@ -2,6 +2,13 @@
 
 from __future__ import annotations
 
+import re
+
+_OTHER_LETTERS = re.compile(
+    "[\u0370-\u1cff\u1f00-\u1fff\u2c00-\u2c5f\u2d00-\u2dff\u3041-\u30fa\u30fc-\ua71f\ua800-\uab2f\uab70-\ud7ff\uf900-\ufaff"
+    "\ufb13-\ufdff\ufe70-\ufefe\uff66-\uffdc\U00010000-\U0001cfff\U00020000-\U0003ffff]"
+)
+
 
 def in_words(size: float) -> str:
     """Bytes in readable units: 1.5 GiB."""
@@ -35,3 +42,8 @@ def named(names: list[str], at_most: int = 5) -> str:
     """The first names and how many more there are."""
     rest = len(names) - at_most
     return ", ".join(names[:at_most]) + (f" and {rest} more" if rest > 0 else "")
+
+
+def in_other_script(text: str) -> bool:
+    """Whether a text has letters that are not Latin, which the tokenizer splits into pieces; ASCII is not searched."""
+    return not text.isascii() and _OTHER_LETTERS.search(text) is not None

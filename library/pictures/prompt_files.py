@@ -14,6 +14,7 @@ from library.parsing.toml_text import TomlFault, lacks_quotes, parse_toml
 from library.paths.faults import file_fault
 from library.paths.opening import read_text
 from library.pictures.prompt_options import PICTURES, SAMPLES, TRAINING_SAMPLES, Entry, Language, read_line, read_table
+from library.words import counted, cut, in_other_script
 
 
 @dataclass(frozen=True)
@@ -83,7 +84,8 @@ class PromptReader:
             _rounded(entry.place, replace(self.defaults, **entry.values))  # type: ignore[arg-type]  # `checked` guarantees the types
             for entry in drawn
         ]
-        return tuple(prompt for prompt, _ in rounded), (*notes, *(note for _, note in rounded if note))
+        prompts = tuple(prompt for prompt, _ in rounded)
+        return prompts, (*notes, *(note for _, note in rounded if note), *_other_scripts(self.option, prompts))
 
     def _from_text(self, path: Path, text: str) -> list[Entry]:
         lines = [(f"{path} line {number}", line.strip()) for number, line in enumerate(text.splitlines(), start=1)]
@@ -154,6 +156,13 @@ def _without_prompt(entry: Entry) -> Iterator[str]:
         yield f"{entry.place}: is empty and skipped"
     elif not dict(entry.values).get("prompt"):
         yield f"{entry.place}: has no words, so its image is generated without a prompt"
+
+
+def _other_scripts(option: str, prompts: tuple[SamplePrompt, ...]) -> Iterator[str]:
+    found = [prompt.prompt for prompt in prompts if in_other_script(prompt.prompt)]
+    if found:
+        many = counted(len(found), "prompt is", "prompts are")
+        yield f"{option}: {many} not in Latin letters (“{cut(found[0], 40)}”), which the model hardly knows; write prompts in English"
 
 
 def _rounded(place: str, prompt: SamplePrompt) -> tuple[SamplePrompt, str]:

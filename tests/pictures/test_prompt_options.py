@@ -95,3 +95,10 @@ def test_an_empty_entry_is_left_out_and_told(empty: object, tmp_path: Path) -> N
     prompts, notes = read_prompts(tmp_path / "p.json")
     assert [prompt.prompt for prompt in prompts] == ["a", "b"]
     assert notes == (f"{tmp_path / 'p.json'} item 2: is empty and skipped",)
+
+
+def test_prompts_in_other_scripts_are_counted_with_the_first(tmp_path: Path) -> None:
+    path = tmp_path / "prompts.txt"
+    path.write_text("a café\n紫のひし形 --d 1\n내 강아지\n", encoding="utf-8")
+    (line,) = read_prompts(path)[1]
+    assert "--sample_prompts: 2 prompts are not in Latin letters (“紫のひし形”)" in line and line.endswith("; write prompts in English")

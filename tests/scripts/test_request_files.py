@@ -101,7 +101,7 @@ def test_an_epoch_to_begin_with_wins_over_the_counters_of_a_state(options, capsy
     assert start(train_network.main, **second) == 0
     told = capsys.readouterr().err
     assert "--initial_epoch 2 replaces the state's count, 3" in told
-    assert "updates: 15 (3 epochs (--max_train_epochs)), 5 done and 10 to do" in told
+    assert "updates: 15 (--max_train_epochs 3), 5 done and 10 to do" in told
     assert names(second["output_dir"]) == ["cat-000002-state", "cat-000002.safetensors", "cat-state", "cat.safetensors"]
     assert read_own(second["output_dir"] / "cat-000002-state").state.step == 10
     assert start(train_network.main, **options("third", initial_step=8)) == 2

@@ -31,12 +31,12 @@ def near_names(path: Path) -> str:
 
 
 def _marks(path: Path) -> str:
-    """A hint about spaces and quotes in a path; '' if it contains none or if removing them leads nowhere either."""
+    """A hint about spaces, quotes and yen signs in a path; '' if it contains none or if removing them leads nowhere either."""
     bare = Path(
         *(part if part == path.anchor else part.strip(_BLANKS + _QUOTES) for part in Path(str(path).strip(_BLANKS + _QUOTES)).parts)
     )
     if str(bare) == str(path):
-        return ""
+        return "; it contains ¥, which is not a backslash: write / instead" if "¥" in str(path) else ""
     quoted = any(sign in str(path) for sign in _QUOTES)
     what = "quotes inside the quotes" if quoted else "a space at the end of a name"
     if exists(expanded(bare)):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -12,15 +11,11 @@ from library.data.scan.findings import WARNING, Finding
 from library.errors import Problem, coded
 from library.files import IMAGE_EXTENSIONS, compared
 from library.image_endings import listed, remedy, unread_pictures
-from library.words import counted, cut, named
+from library.words import counted, cut, in_other_script, named
 
 # Files that tools leave next to images and that are not captions.
 _NO_CAPTIONS = IMAGE_EXTENSIONS | {".npz", ".json", ".jsonl", ".safetensors", ".db", ".ini", ".toml", ".zip", ".bak", ".tmp"}
 # Letters of scripts other than Latin, which CLIP's tokenizer has few tokens for; what is between these ranges is Latin, or not letters.
-_OTHER_LETTERS = re.compile(
-    "[\u0370-\u1cff\u1f00-\u1fff\u2c00-\u2c5f\u2d00-\u2dff\u3041-\u30fa\u30fc-\ua71f\ua800-\uab2f\uab70-\ud7ff\uf900-\ufaff"
-    "\ufb13-\ufdff\ufe70-\ufefe\uff66-\uffdc\U00010000-\U0001cfff\U00020000-\U0003ffff]"
-)
 _COMMAS = ("，", "、")  # of Chinese and Japanese text; neither Python nor tokenizers treat them as commas
 
 
@@ -58,7 +53,7 @@ def other_commas(place: str, captions: Sequence[tuple[Path, str]]) -> Iterator[F
 
 def other_scripts(place: str, captions: Sequence[tuple[Path, str]]) -> Iterator[Finding]:
     """Captions, class tokens too, in letters that the tokenizer splits into pieces; ASCII is not searched."""
-    found = [(path, caption) for path, caption in captions if not caption.isascii() and _OTHER_LETTERS.search(caption)]
+    found = [(path, caption) for path, caption in captions if in_other_script(caption)]
     if found:
         path, caption = found[0]
         text = (

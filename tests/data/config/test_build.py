@@ -144,6 +144,7 @@ def test_all_faults_are_told_in_one_go_with_place_value_and_remedy(folder: Path)
         ("resolution = 512\nenable_bucket = true\nmax_bucket_reso = 1000", "nearest: 960 or 1024"),
         ("resolution = 512\nenable_bucket = true\nbucket_reso_steps = 20", "bucket_reso_steps 20 is not divisible by 8"),
         ("resolution = 128\nenable_bucket = true", "min_bucket_reso 256 is greater than a side of resolution 128×128"),
+        ("resolution = 64\nenable_bucket = true\nmin_bucket_reso = 32", "nearest: 64, or lower bucket_reso_steps"),
         ("resolution = [512, 192]\nenable_bucket = true", "min_bucket_reso 256 is greater than a side of resolution 512×192"),
         ("resolution = [512, 1536]\nenable_bucket = true", "max_bucket_reso 1024 is smaller than a side of resolution 512×1536"),
         ("resolution = 1536\nenable_bucket = true", "max_bucket_reso 1024 is smaller than a side"),
@@ -153,6 +154,18 @@ def test_all_faults_are_told_in_one_go_with_place_value_and_remedy(folder: Path)
 def test_size_that_cannot_be_trained_is_refused_with_the_nearest_that_can(folder: Path, dataset: str, words: str) -> None:
     (line,) = faults(folder, ONE.format(dataset, ""))
     assert line.startswith("set.toml: datasets[0]") and words in line
+
+
+@pytest.mark.parametrize("steps", [8, 24, 40, 48, 64])
+@pytest.mark.parametrize("size", [64, 80, 96, 120, 128, 136, 192, 248])
+def test_the_proposed_smallest_side_is_accepted(folder: Path, size: int, steps: int) -> None:
+    keys = f"resolution = {size}\nenable_bucket = true\nbucket_reso_steps = {steps}\nmax_bucket_reso = {-(-1024 // steps) * steps}\n"
+    (line,) = faults(folder, ONE.format(keys + f"min_bucket_reso = {-(-256 // steps) * steps}", ""))
+    proposed = dict(one.split(" = ") for one in line.rpartition("; set ")[2].split(" and "))
+    keys = f"resolution = {size}\nenable_bucket = true\nmax_bucket_reso = {-(-1024 // steps) * steps}\n"
+    new = {"bucket_reso_steps": str(steps)} | proposed
+    read(folder, ONE.replace("HERE", folder.as_posix()).format(keys + "\n".join(f"{key} = {value}" for key, value in new.items()), ""))
+    assert int(new["min_bucket_reso"]) <= size / 2
 
 
 def test_min_and_max_do_not_matter_without_buckets_or_upscaling(folder: Path) -> None:
@@ -299,3 +312,8 @@ def test_blanks_and_quotes_inside_a_path_are_told(folder: Path, mark: str) -> No
     text = ONE.replace("'HERE/dog'", quote + mark.format("HERE/dog") + quote).format("resolution = 512", "")
     (line,) = faults(folder, text)
     assert f"write '{folder / 'dog'}'" in line and ("quotes inside the quotes" in line) == any(sign in mark for sign in "'“")
+
+
+def test_a_yen_sign_in_a_path_is_not_a_backslash(folder: Path) -> None:
+    (line,) = faults(folder, ONE.replace("HERE/dog", "C:¥photos¥dog").format("resolution = 512", ""))
+    assert "it contains ¥, which is not a backslash: write / instead" in line

@@ -25,15 +25,15 @@ def test_json_says_the_same_as_toml(folder: Path) -> None:
     ("text", "words"),
     [
         ("[[datasets]]\nresolution = 512\nresolution = 512\n", "line 3"),
-        ('[[datasets]]\nresolution = 512\n[[datasets.subsets]]\nimage_dir = "C:\\Users\\dog"\n', "line 4: is not TOML: a backslash"),
-        ("[[datasets]]\nresolution = [512, 7.5]\n", "line 2: is not TOML: the numbers in [ ] must be all whole"),
-        ("[[datasets]]\nenable_bucket = True\n", "line 2: is not TOML: write true or false, in lower case"),
-        ("[[datasets]]\n[[datasets.subsets]]\nimage_dir = C:\\photos\n", "line 3: is not TOML: text such as a path needs quotes"),
-        ("[[datasets]]\n[[datasets.subsets]]\nimage_dir = /home/me  # mine\n", "line 3: is not TOML: text such as a path needs quotes"),
-        ("[[datasets]]\nresolution = 512, 768  # wide\n", "line 2: is not TOML: write two numbers in square brackets"),
-        ("[[datasets]]\nresolution = (512,768)\n", "line 2: is not TOML: write two numbers in square brackets"),
-        ("[[datasets]]\n[[datasets.subsets]]\nimage_dir = ‘dog’\n", "line 3: is not TOML: text must be between straight quotes"),
-        ("[[datasets]]\n[[datasets.subsets]]\nimage_dir = 'my dog's'\n", "line 3: is not TOML: text must end with the quote"),
+        ('[[datasets]]\nresolution = 512\n[[datasets.subsets]]\nimage_dir = "C:\\Users\\dog"\n', "line 4: is not TOML: … ; a backslash"),
+        ("[[datasets]]\nresolution = [512, 7.5]\n", "line 2: is not TOML: … ; the numbers in [ ] must be all whole"),
+        ("[[datasets]]\nenable_bucket = True\n", "line 2: is not TOML: … ; write true or false, in lower case"),
+        ("[[datasets]]\n[[datasets.subsets]]\nimage_dir = C:\\photos\n", "line 3: is not TOML: … ; text such as a path needs quotes"),
+        ("[[datasets]]\n[[datasets.subsets]]\nimage_dir = /home/me  # mine\n", "line 3: is not TOML: … ; text such as a path needs quotes"),
+        ("[[datasets]]\nresolution = 512, 768  # wide\n", "line 2: is not TOML: … ; write two numbers in square brackets"),
+        ("[[datasets]]\nresolution = (512,768)\n", "line 2: is not TOML: … ; write two numbers in square brackets"),
+        ("[[datasets]]\n[[datasets.subsets]]\nimage_dir = ‘dog’\n", "line 3: is not TOML: … ; text must be between straight quotes"),
+        ("[[datasets]]\n[[datasets.subsets]]\nimage_dir = 'my dog's'\n", "line 3: is not TOML: … ; text must end with the quote"),
         ("[[datasets]]\nresolution = 512\n[datasets.subsets]\nimage_dir = 'HERE/dog'\nclass_tokens = 'x'", "write [[datasets.subsets]]"),
         ("[datasets]\nresolution = 512\n[[datasets.subsets]]\nimage_dir = 'HERE/dog'\nclass_tokens = 'x'", "write [[datasets]]"),
         ("[[datasets]]\nresolution = 512\n[datasets.subsets]\na = 1\n[[datasets.subsets]]\na = 1", "double brackets"),
@@ -53,7 +53,12 @@ def test_json_says_the_same_as_toml(folder: Path) -> None:
 )  # fmt: skip
 def test_fault_of_the_files_form_is_one_line_with_the_remedy(folder: Path, text: str, words: str) -> None:
     (line,) = faults(folder, text)
-    assert words in line and line.count("set.toml") == 1
+    assert all(part in line for part in words.split(" … ")) and line.count("set.toml") == 1
+
+
+def test_the_refused_line_of_the_file_comes_before_what_to_write(folder: Path) -> None:
+    (line,) = faults(folder, "[[datasets]]\n[[datasets.subsets]]\nimage_dir = /home/me\n")
+    assert line.endswith("line 3: is not TOML: image_dir = /home/me; text such as a path needs quotes: image_dir = 'C:\\photos'")
 
 
 @pytest.mark.parametrize(("name", "words"), [("nothing.toml", "cannot be opened"), ("dog", "is a folder"), ("latin.toml", "is not UTF-8")])
