@@ -314,6 +314,7 @@ def test_blanks_and_quotes_inside_a_path_are_told(folder: Path, mark: str) -> No
     assert f"write '{folder / 'dog'}'" in line and ("quotes inside the quotes" in line) == any(sign in mark for sign in "'“")
 
 
-def test_a_yen_sign_in_a_path_is_not_a_backslash(folder: Path) -> None:
-    (line,) = faults(folder, ONE.replace("HERE/dog", "C:¥photos¥dog").format("resolution = 512", ""))
-    assert "it contains ¥, which is not a backslash: write / instead" in line
+@pytest.mark.parametrize("sign", ["¥", "₩"])
+def test_a_yen_or_won_sign_in_a_path_is_not_a_backslash(folder: Path, sign: str) -> None:
+    (line,) = faults(folder, ONE.replace("HERE/dog", f"C:{sign}photos{sign}dog").format("resolution = 512", ""))
+    assert f"it contains {sign}, which is not a backslash: write / instead" in line
