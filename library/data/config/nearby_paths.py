@@ -32,7 +32,7 @@ def near_names(path: Path) -> str:
 
 
 def _marks(path: Path) -> str:
-    """A hint about spaces, quotes and signs that look like a backslash in a path; '' if it contains none or if removing them leads nowhere either."""
+    """A hint about spaces, quotes and backslash-like signs in a path; '' if there are none or if removing them leads nowhere either."""
     bare = Path(
         *(part if part == path.anchor else part.strip(_BLANKS + _QUOTES) for part in Path(str(path).strip(_BLANKS + _QUOTES)).parts)
     )
