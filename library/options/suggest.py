@@ -93,7 +93,7 @@ def missing_path(path: Path, folder: bool = False) -> str:
     near = _sibling(part)
     where = f" (folder {part} does not exist)" if part != path else ""
     sign = next((sign for sign in _NO_BACKSLASH if sign in str(path)), None)
-    remedy = f"; {sign} is a currency sign, not a backslash: write / instead" if sign else ""
+    remedy = f"; it contains {sign}, which is not a backslash: write / instead" if sign else ""
     return f"{what}{where}" + (f"; did you mean {part.parent / near}?" if near else remedy)
 
 

@@ -10,6 +10,7 @@ from library.training.logs.run_record import RunRecord
 from library.training.run_context import RunContext
 from library.training.samples.samples import Samples
 from library.training.saving.run_saves import RunSaves
+from library.words import counted
 
 
 class ClosingLines:
@@ -26,7 +27,7 @@ class ClosingLines:
         an_epoch = sum(bucket.count for bucket in inputs.data.buckets)
         images = an_epoch / inputs.plan.updates_per_epoch * done
         rate = f"{images / max(seconds, 1e-9):.2f} {inputs.source.unit} per second including saves and samples"
-        log.info(f"trained {done} updates in {seconds:.0f} s, {rate}; {whole:.0f} s including loading")
+        log.info(f"trained {counted(done, 'update')} in {seconds:.0f} s, {rate}; {whole:.0f} s including loading")
 
     def way_on(self) -> None:
         """Log how to continue a run that was stopped."""
@@ -43,7 +44,7 @@ class ClosingLines:
         if uploads is not None:
             uploads.close()
         if missed:
-            log.warning(f"{missed} saves were skipped because the disk was full")
+            log.warning(f"{counted(missed, 'save was', 'saves were')} skipped because the disk was full")
         if left_out:
             log.warning(f"images excluded because of numbers that were not finite: {', '.join(left_out)}")
         for line in self._places():

@@ -106,7 +106,7 @@ def test_an_epoch_to_begin_with_wins_over_the_counters_of_a_state(options, capsy
     assert start(train_network.main, **second) == 0
     output = capsys.readouterr().err
     message(output, "--initial_epoch 2", 3)
-    message(output, "updates: 15", "3 epochs", "--max_train_epochs", "5 done", "10 to do")
+    message(output, "updates: 15", "--max_train_epochs 3", "5 done", "10 to do")
     assert names(second["output_dir"]) == ["cat-000002-state", "cat-000002.safetensors", "cat-state", "cat.safetensors"]
     assert read_own(second["output_dir"] / "cat-000002-state").state.step == 10
     assert start(train_network.main, **options("third", initial_step=8)) == 2

@@ -159,14 +159,14 @@ def _size_faults(options: DatasetOptions) -> list[Problem]:
     for name, value in (("min_bucket_reso", low), ("max_bucket_reso", high)):
         if value % steps:
             below = value // steps * steps
-            near = f"{below} or {below + steps}" if below else str(steps)
+            near = f"{below} or {below + steps}" if below else f"{steps}, or lower bucket_reso_steps"
             faults.append(coded("OPT-017", f"{name} {value} is not divisible by bucket_reso_steps {steps}; nearest: {near}"))
     if not faults and min(width, height) < low:
         faults.append(
             coded(
                 "OPT-017",
                 f"min_bucket_reso {low} is greater than a side of resolution {width}×{height}, so oblong images had no bucket;"
-                f" set min_bucket_reso = {max(steps, min(width, height) // 2 // steps * steps)}",
+                f" set {_half_of(min(width, height), steps)}",
             )
         )
     if not faults and max(width, height) > high:
@@ -177,6 +177,19 @@ def _size_faults(options: DatasetOptions) -> list[Problem]:
             )
         )
     return faults
+
+
+def _half_of(side: int, steps: int) -> str:
+    """The bucket keys that make about half of `side` the shortest side of a bucket; with a smaller step where half is less than one step.
+
+    The smaller step divides the given one, so max_bucket_reso stays a multiple of it.
+    """
+    low = side // 2 // steps * steps
+    if low:
+        return f"min_bucket_reso = {low}"
+    while steps > 8 and steps > side // 4:
+        steps = steps // 2 if steps % 16 == 0 else 8
+    return f"min_bucket_reso = {max(steps, side // 2 // steps * steps)} and bucket_reso_steps = {steps}"
 
 
 def _converted(table: Mapping[str, object]) -> Values:

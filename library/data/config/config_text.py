@@ -153,7 +153,7 @@ def _toml(path: Path, text: str, what: str) -> object:
         else:
             line, place = "", ""
         raise UserError(
-            coded("CFG-002", f"{what} {path}{place}: is not TOML: {_remedy(reason, line)}" + (f": {line[:100]}" if line else ""))
+            coded("CFG-002", f"{what} {path}{place}: is not TOML: {f'{line[:100]}; ' if line else ''}{_remedy(reason, line)}")
         ) from None
 
 

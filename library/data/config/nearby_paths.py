@@ -15,6 +15,7 @@ from library.words import counted, named
 
 _BLANKS = " \t\u00a0\u3000"
 _QUOTES = "'\"“”„‘’‚`"
+_CURRENCIES = "¥₩"  # some fonts show a backslash as one of these
 
 
 def near_names(path: Path) -> str:
@@ -31,12 +32,13 @@ def near_names(path: Path) -> str:
 
 
 def _marks(path: Path) -> str:
-    """A hint about spaces and quotes in a path; '' if it contains none or if removing them leads nowhere either."""
+    """A hint about spaces, quotes and backslash-like signs in a path; '' if there are none or if removing them leads nowhere either."""
     bare = Path(
         *(part if part == path.anchor else part.strip(_BLANKS + _QUOTES) for part in Path(str(path).strip(_BLANKS + _QUOTES)).parts)
     )
     if str(bare) == str(path):
-        return ""
+        sign = next((sign for sign in _CURRENCIES if sign in str(path)), "")
+        return f"; it contains {sign}, which is not a backslash: write / instead" if sign else ""
     quoted = any(sign in str(path) for sign in _QUOTES)
     what = "quotes inside the quotes" if quoted else "a space at the end of a name"
     if exists(expanded(bare)):

@@ -15,6 +15,7 @@ from library.generation.comparing.cells import Cell, Column
 from library.generation.comparing.grid import Grid, loss_line, name_of
 from library.generation.comparing.page_parts import PAGE_TEXT, SCRIPT, STYLE
 from library.paths.opening import read_bytes, regular
+from library.words import counted
 
 PAGE = "index.html"
 _AS_IT_IS = 1 << 17  # bytes of a PNG that goes into the page unchanged; larger ones become WebP
@@ -33,7 +34,8 @@ def page_text(grid: Grid, running: bool) -> str:
     """Return the whole page."""
     missing = sum(not cell.is_there() for row in grid.rows for cell in row)
     count = sum(len(row) for row in grid.rows) - missing
-    summary = f"{count} images, {len(grid.rows)} prompts × {len(grid.columns)} columns · {time.strftime('%Y-%m-%d %H:%M')}"
+    size = f"{counted(len(grid.rows), 'prompt')} × {counted(len(grid.columns), 'column')}"
+    summary = f"{counted(count, 'image')}, {size} · {time.strftime('%Y-%m-%d %H:%M')}"
     if missing:
         summary += f" · {missing} still to be generated" if running else f" · {missing} missing: run the same command again"
     body = "".join(_row(grid, number) for number in range(len(grid.rows)))

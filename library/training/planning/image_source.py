@@ -17,6 +17,7 @@ from library.data.scan.caption_files import with_affixes
 from library.training.planning.data_facts import data_metadata
 from library.training.planning.plan import RunPlan
 from library.training.planning.prior_plan import subset_words
+from library.words import counted
 
 if TYPE_CHECKING:
     from library.data.loading.dataset import Tokenize, TrainingDataset
@@ -41,16 +42,16 @@ class ImageSource:
             width, height = spec.options.resolution
             title = f"dataset {number + 1}: " if len(self.data.figures) > 1 else ""
             sizes = "sizes as prepared" if all(subset.as_prepared for subset in spec.subsets) else f"{width}×{height}"
-            lines.append(
-                f"{title}{sizes}, batch size {figures.batch_size}: {figures.images} images, {figures.shown} per epoch with repeats"
-            )
+            images = counted(figures.images, "image")
+            lines.append(f"{title}{sizes}, batch size {figures.batch_size}: {images}, {figures.shown} per epoch with repeats")
             lines += (f"    {self._subset_line(subset)}" for subset in spec.subsets)
             if figures.reg_images:
                 left = f", {figures.reg_left_over} unused per epoch" if figures.reg_left_over else ""
-                shown = f"{figures.reg_images} images, {figures.reg_shown} per epoch to match the train images{left}"
+                shown = f"{counted(figures.reg_images, 'image')}, {figures.reg_shown} per epoch to match the train images{left}"
                 lines.append(f"    regularization: {shown}")
             for size, count in figures.buckets:
-                lines.append(f"    bucket {size[0]}×{size[1]}: {count} per epoch, {-(-count // (figures.batch_size * processes))} batches")
+                batches = -(-count // (figures.batch_size * processes))
+                lines.append(f"    bucket {size[0]}×{size[1]}: {count} per epoch, {counted(batches, 'batch', 'batches')}")
         if self.data.prior_from_base is not None:
             lines.append(f"base model's prediction as target: loss × {self.data.prior_from_base:g} (--prior_from_base)")
         converted = len({record.path for record in self.data.records if record.converted})
@@ -132,4 +133,4 @@ class ImageSource:
         file = subset.metadata_file if subset.as_prepared else None
         prepared = f", buckets and latents as prepared (train_resolution in {file.name})" if file else ""
         prior = "" if self.data.prior_from_base is None else subset_words(subset)
-        return f"{place}: {kind}{count} images × {subset.num_repeats} repeats{words}{masks}{weight}{prepared}{prior}"
+        return f"{place}: {kind}{counted(count, 'image')} × {counted(subset.num_repeats, 'repeat')}{words}{masks}{weight}{prepared}{prior}"

@@ -94,17 +94,17 @@ def plan_lines(plan: RunPlan, *, processes: int, max_train_epochs: int | None, s
         f"updates per epoch: {plan.updates_per_epoch}" + (f" = {plan.batches_per_epoch}{groups}" if groups else ""),
     ]
     if start is not None:
-        asked = f"{max_train_epochs} epochs (--max_train_epochs)" if max_train_epochs is not None else "--max_train_steps"
+        asked = f"--max_train_epochs {max_train_epochs}" if max_train_epochs is not None else "--max_train_steps"
         lines.append(f"updates: {plan.updates} ({asked}), {start.step} done and {plan.updates - start.step} to do")
     elif max_train_epochs is not None:
-        lines.append(f"updates: {plan.updates} = {plan.epochs} epochs (--max_train_epochs) × {plan.updates_per_epoch}")
+        lines.append(f"updates: {plan.updates} = {counted(plan.epochs, 'epoch')} (--max_train_epochs) × {plan.updates_per_epoch}")
     else:
         rest = plan.updates % plan.updates_per_epoch
         end = f", the last one ends after {rest} of {plan.updates_per_epoch} updates" if rest else ""
         lines.append(f"updates: {plan.updates} (--max_train_steps), {counted(plan.epochs, 'epoch')}{end}")
     if plan.warmup:
         short = ", more than the run has: the full rate is never reached" if plan.warmup >= plan.updates else ""
-        lines.append(f"learning rate warm-up: {plan.warmup} updates{short}")
+        lines.append(f"learning rate warm-up: {counted(plan.warmup, 'update')}{short}")
     first = start or Start(-1, -1, 0)
     saves = [
         _named("epoch", [epoch for epoch in plan.save_epochs if epoch > first.epoch]),

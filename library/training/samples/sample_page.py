@@ -14,6 +14,7 @@ from library.files import NOT_UNICODE, atomic_write
 from library.parsing.json_text import parse_json
 from library.paths.listing import matching
 from library.paths.opening import regular
+from library.words import counted
 
 PAGE = "index.html"
 FACTS = "training"  # key of the PNG text that records the moment of an image
@@ -96,7 +97,8 @@ def page_text(title: str, samples: Sequence[Sample], running: bool) -> str:
     heads = "".join(f"<th scope=col>{_prompt(prompt, negative)}</th>" for _, prompt, negative in columns)
     body = "".join(_row(moment, [rows[moment].get(column) for column in columns]) for moment in order)
     state = "training is running; this page reloads automatically" if running else "training has ended"
-    summary = f"{len(samples)} images, {len(columns)} prompts · {time.strftime('%Y-%m-%d %H:%M')} · {state}"
+    counts = f"{counted(len(samples), 'image')}, {counted(len(columns), 'prompt')}"
+    summary = f"{counts} · {time.strftime('%Y-%m-%d %H:%M')} · {state}"
     return _PAGE.format(
         title=html.escape(title),
         summary=html.escape(summary),

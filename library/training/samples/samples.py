@@ -21,6 +21,7 @@ from library.pictures.png_texts import PARAMETERS, description, used_settings, w
 from library.pictures.prompt_files import SamplePrompt, read_prompts
 from library.training.samples.prompt_images import check_images
 from library.training.samples.sample_page import FACTS, SamplePage
+from library.words import counted
 
 if TYPE_CHECKING:
     import torch
@@ -198,7 +199,7 @@ class Samples:
             return []
         lost = f", {self.failed} failed" if self.failed else ""
         where = self.folder if self._page_failed or not self.drawn else self.folder / "index.html"
-        return [f"samples: {where} ({self.drawn} images{lost})"]
+        return [f"samples: {where} ({counted(self.drawn, 'image')}{lost})"]
 
     def _draw_one(
         self,

@@ -142,6 +142,8 @@ def test_all_faults_are_told_in_one_go_with_place_value_and_remedy(folder: Path)
         ("resolution = 512\nenable_bucket = true\nmax_bucket_reso = 1000", ("OPT-017", "max_bucket_reso 1000", "960 or 1024")),
         ("resolution = 512\nenable_bucket = true\nbucket_reso_steps = 20", ("OPT-017", "bucket_reso_steps 20", "by 8")),
         ("resolution = 128\nenable_bucket = true", ("OPT-017", "min_bucket_reso 256", "128×128", "min_bucket_reso = 64")),
+        ("resolution = 64\nenable_bucket = true\nmin_bucket_reso = 32",
+         ("OPT-017", "min_bucket_reso 32", "bucket_reso_steps 64", "nearest: 64", "lower bucket_reso_steps")),
         ("resolution = [512, 192]\nenable_bucket = true", ("OPT-017", "min_bucket_reso 256", "512×192", "min_bucket_reso = 64")),
         ("resolution = [512, 1536]\nenable_bucket = true", ("OPT-017", "max_bucket_reso 1024", "512×1536", "max_bucket_reso = 3072")),
         ("resolution = 1536\nenable_bucket = true", ("OPT-017", "max_bucket_reso 1024", "1536×1536", "max_bucket_reso = 3072")),
@@ -150,6 +152,18 @@ def test_all_faults_are_told_in_one_go_with_place_value_and_remedy(folder: Path)
 )  # fmt: skip
 def test_size_that_cannot_be_trained_is_refused_with_the_nearest_that_can(folder: Path, dataset: str, asked: tuple[str, ...]) -> None:
     refusals(faults(folder, ONE.format(dataset, "")), (*asked, "set.toml: datasets[0]"))
+
+
+@pytest.mark.parametrize("steps", [8, 24, 40, 48, 64])
+@pytest.mark.parametrize("size", [64, 80, 96, 120, 128, 136, 192, 248])
+def test_the_proposed_smallest_side_is_accepted(folder: Path, size: int, steps: int) -> None:
+    keys = f"resolution = {size}\nenable_bucket = true\nbucket_reso_steps = {steps}\nmax_bucket_reso = {-(-1024 // steps) * steps}\n"
+    (line,) = faults(folder, ONE.format(keys + f"min_bucket_reso = {-(-256 // steps) * steps}", ""))
+    proposed = dict(one.split(" = ") for one in line.rpartition("; set ")[2].split(" and "))
+    keys = f"resolution = {size}\nenable_bucket = true\nmax_bucket_reso = {-(-1024 // steps) * steps}\n"
+    new = {"bucket_reso_steps": str(steps)} | proposed
+    read(folder, ONE.replace("HERE", folder.as_posix()).format(keys + "\n".join(f"{key} = {value}" for key, value in new.items()), ""))
+    assert int(new["min_bucket_reso"]) <= size / 2
 
 
 def test_min_and_max_do_not_matter_without_buckets_or_upscaling(folder: Path) -> None:
@@ -295,3 +309,9 @@ def test_blanks_and_quotes_inside_a_path_are_told(folder: Path, mark: str) -> No
     (line,) = faults(folder, text)
     refusal([line], "PATH-001", "image_dir", f"write '{folder / 'dog'}'")
     assert ("quotes inside the quotes" in line) == any(sign in mark for sign in "'“")
+
+
+@pytest.mark.parametrize("sign", ["¥", "₩"])
+def test_a_yen_or_won_sign_in_a_path_is_not_a_backslash(folder: Path, sign: str) -> None:
+    (line,) = faults(folder, ONE.replace("HERE/dog", f"C:{sign}photos{sign}dog").format("resolution = 512", ""))
+    assert f"it contains {sign}, which is not a backslash: write / instead" in line

@@ -61,6 +61,11 @@ def test_fault_of_the_files_form_is_one_line_with_the_remedy(folder: Path, text:
     assert line.count("set.toml") == 1
 
 
+def test_the_refused_line_of_the_file_comes_before_what_to_write(folder: Path) -> None:
+    (line,) = faults(folder, "[[datasets]]\n[[datasets.subsets]]\nimage_dir = /home/me\n")
+    assert line.endswith("line 3: is not TOML: image_dir = /home/me; text such as a path needs quotes: image_dir = 'C:\\photos'")
+
+
 @pytest.mark.parametrize(("name", "code"), [("nothing.toml", "CFG-004"), ("dog", "PATH-002"), ("latin.toml", "CFG-001")])
 def test_config_that_cannot_be_read_is_one_line(folder: Path, name: str, code: str) -> None:
     (folder / "latin.toml").write_bytes("# Müller".encode("latin-1"))

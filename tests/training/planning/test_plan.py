@@ -68,6 +68,13 @@ def test_the_plan_says_how_its_figures_came_about():
     assert "each of 2 processes" in text
 
 
+def test_one_epoch_and_one_update_are_singular():
+    lines = plan_lines(plan(10, max_train_epochs=1, warmup=1), processes=1, max_train_epochs=1)
+    assert "updates: 10 = 1 epoch (--max_train_epochs) × 10" in lines and "learning rate warm-up: 1 update" in lines
+    resumed = plan_lines(plan(10, max_train_epochs=1), processes=1, max_train_epochs=1, start=Start(4, 0, 6))
+    assert "updates: 10 (--max_train_epochs 1), 4 done and 6 to do" in resumed
+
+
 @pytest.mark.parametrize("changes", [{"max_train_steps": 25}, {"max_train_epochs": 4}, {"max_train_epochs": 4, "accumulation": 4}])
 def test_a_resumed_run_has_the_plan_it_had_wherever_it_was_stopped(changes):
     whole = plan(10, save_every_n_epochs=1, save_every_n_steps=3, **changes)

@@ -233,7 +233,7 @@ def test_a_failing_sample_is_told_and_counted_and_the_others_are_drawn(tmp_path,
     assert (samples.drawn, samples.failed) == (1, 2)
     assert len(heard.warnings) == 1
     message(heard.warnings, "samples of update 1", "2 of 3", "CUDA out of memory.", "continues")
-    assert samples.places() == [f"samples: {tmp_path / 'sample' / 'index.html'} (1 images, 2 failed)"]
+    assert samples.places() == [f"samples: {tmp_path / 'sample' / 'index.html'} (1 image, 2 failed)"]
 
 
 def test_a_folder_that_cannot_be_written_does_not_end_the_run(tmp_path):
