@@ -289,10 +289,8 @@ def _text_builder(encoder: TextEncoderFacts, folder: Path | None = None) -> Buil
         from transformers import CLIPTextConfig, CLIPTextModel
 
         said: dict[str, Any] = text_settings(_config(folder, OPTION) or {})
-        overrides = {name: said[name] for name in ("hidden_act", "num_attention_heads", "layer_norm_eps") if name in said}
-        built: nn.Module = CLIPTextModel(
-            CLIPTextConfig(**(configs.text_config(shapes, encoder, overrides.get("num_attention_heads")) | overrides))
-        )
+        facts = {name: said[name] for name in ("hidden_act", "num_attention_heads", "layer_norm_eps") if name in said}
+        built: nn.Module = CLIPTextModel(CLIPTextConfig(**(configs.text_config(shapes, encoder, facts.get("num_attention_heads")) | facts)))
         return built
 
     return build

@@ -75,6 +75,9 @@ def edits(one: str, other: str) -> int:
     return row[-1]
 
 
+_NO_BACKSLASH = ("¥", "₩")  # as Japanese and Korean fonts show a backslash; copied text may have the sign itself
+
+
 def missing_path(path: Path, folder: bool = False) -> str:
     """Say where a path that does not exist stops existing, and what exists there instead.
 
@@ -89,7 +92,9 @@ def missing_path(path: Path, folder: bool = False) -> str:
         part = part.parent
     near = _sibling(part)
     where = f" (folder {part} does not exist)" if part != path else ""
-    return f"{what}{where}" + (f"; did you mean {part.parent / near}?" if near else "")
+    sign = next((sign for sign in _NO_BACKSLASH if sign in str(path)), None)
+    remedy = f"; {sign} is a currency sign, not a backslash: write / instead" if sign else ""
+    return f"{what}{where}" + (f"; did you mean {part.parent / near}?" if near else remedy)
 
 
 def _sibling(path: Path) -> str | None:

@@ -10,10 +10,12 @@ from library.errors import UserError, coded
 from library.options.bounds import PIXELS_OF_A_LATENT
 from library.parsing.bounds import TooMuch
 from library.parsing.json_text import JsonFault, parse_json
+from library.parsing.scripts import not_latin
 from library.parsing.toml_text import TomlFault, lacks_quotes, parse_toml
 from library.paths.faults import file_fault
 from library.paths.opening import read_text
 from library.pictures.prompt_options import PICTURES, SAMPLES, TRAINING_SAMPLES, Entry, Language, read_line, read_table
+from library.words import counted, cut
 
 
 @dataclass(frozen=True)
@@ -83,7 +85,8 @@ class PromptReader:
             _rounded(entry.place, replace(self.defaults, **entry.values))  # type: ignore[arg-type]  # `checked` guarantees the types
             for entry in drawn
         ]
-        return tuple(prompt for prompt, _ in rounded), (*notes, *(note for _, note in rounded if note))
+        notes += [note for _, note in rounded if note]
+        return tuple(prompt for prompt, _ in rounded), (*notes, *_in_other_scripts(drawn))
 
     def _from_text(self, path: Path, text: str) -> list[Entry]:
         lines = [(f"{path} line {number}", line.strip()) for number, line in enumerate(text.splitlines(), start=1)]
@@ -154,6 +157,20 @@ def _without_prompt(entry: Entry) -> Iterator[str]:
         yield f"{entry.place}: is empty and skipped"
     elif not dict(entry.values).get("prompt"):
         yield f"{entry.place}: has no words, so its image is generated without a prompt"
+
+
+def _in_other_scripts(entries: list[Entry]) -> Iterator[str]:
+    """One warning about all prompts that are not in Latin letters."""
+    others = [
+        (entry.place, text) for entry in entries for name in ("prompt", "negative") if not_latin(text := str(entry.values.get(name, "")))
+    ]
+    if others:
+        place, text = others[0]
+        more = f" and {counted(len(others) - 1, 'other')}" if len(others) > 1 else ""
+        yield (
+            f"{place}{more}: “{cut(text, 40)}” is not in Latin letters; the text encoder splits other scripts into pieces of letters that "
+            "it hardly knows; write prompts in English"
+        )
 
 
 def _rounded(place: str, prompt: SamplePrompt) -> tuple[SamplePrompt, str]:

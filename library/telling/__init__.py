@@ -1,2 +1,1 @@
-"""Everything that only reports: outputs, log files and the control characters in them; nothing here raises on a full disk or a closed
-pipe."""
+"""Everything that only reports: outputs, log files, control characters in them; never raises on a full disk or a closed pipe."""

@@ -25,7 +25,7 @@ def commands() -> list[list[str]]:
     text = (ROOT / "docs" / "inpainting.md").read_text(encoding="utf-8")
     section = text.split("## Try it on the small model")[1].split("\n## ")[0]
     found = re.findall(r"^    (?:accelerate launch|python(?: -m)?) (?:.*\\\n)*.*$", section, re.MULTILINE)
-    return [shlex.split(re.sub(r"^(accelerate launch|python( -m)?) ", "", line.strip()).replace("\\\n", " ")) for line in found]
+    return [shlex.split(re.sub(r"^(accelerate launch( --quiet)?|python( -m)?) ", "", line.strip()).replace("\\\n", " ")) for line in found]
 
 
 def test_the_commands_for_the_small_model_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

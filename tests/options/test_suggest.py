@@ -22,6 +22,11 @@ def test_a_name_is_taken_for_the_one_that_is_near(name: str, meant: str | None) 
     assert closest(name, ["learning_rate", "max_train_epochs", "max_train_steps_and_more"]) == meant
 
 
+@pytest.mark.parametrize("sign", ["¥", "₩"])
+def test_a_currency_sign_in_a_path_is_named(sign: str, tmp_path: Path) -> None:
+    assert f"{sign} is a currency sign" in missing_path(tmp_path / f"C:{sign}pictures{sign}dog")
+
+
 def test_a_missing_path_names_its_nearest_sibling_or_the_folder_that_is_missing(tmp_path: Path) -> None:
     (tmp_path / "model.safetensors").touch()
     (tmp_path / "images").mkdir()

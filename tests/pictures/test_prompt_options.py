@@ -109,3 +109,10 @@ def test_an_empty_entry_is_left_out_and_told(empty: object, tmp_path: Path) -> N
     assert [prompt.prompt for prompt in prompts] == ["a", "b"]
     assert len(notes) == 1
     message(notes, tmp_path / "p.json", "item 2", "skipped")
+
+
+def test_prompts_in_other_scripts_are_one_warning_and_accents_are_none(tmp_path: Path) -> None:
+    path = tmp_path / "prompts.txt"
+    path.write_text("a café — “naïve” №\n고양이 --n ねこ\nкошка\n", encoding="utf-8")
+    _, (note,) = read_prompts(path)
+    message(note, "line 2", "고양이", "2 others", "English")

@@ -22,7 +22,8 @@ BY_NAME: dict[str, type[Script]] = {spec.name: spec for spec in SCRIPTS}
 # What a test on a CPU has to say otherwise; the last of two values counts.
 ON_A_TEST = "--max_train_steps 2 --mixed_precision no --max_data_loader_n_workers 0".split()
 CONFIGS = {
-    "dog.toml": "[[datasets]]\nresolution = 64\n[[datasets.subsets]]\nimage_dir = 'pictures/my_dog'\nclass_tokens = 'shs dog'\n"
+    "dog.toml": "[[datasets]]\nresolution = 64\n[[datasets.subsets]]\nimage_dir = 'pictures/my_dog'\nclass_tokens = 'shs dog, <my-dog>'\n"
+    "caption_extension = '.none'\n"
     "[[datasets.subsets]]\nimage_dir = 'pictures/dogs'\nclass_tokens = 'dog'\nis_reg = true\n",
     "cup.toml": "[[datasets]]\nresolution = 64\n[[datasets.subsets]]\nimage_dir = 'pictures/my_dog'\nclass_tokens = 'my-cup'\n",
     "cup_and_hat.toml": "[[datasets]]\nresolution = 64\n[[datasets.subsets]]\nimage_dir = 'pictures/my_dog'\n"

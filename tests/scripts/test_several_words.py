@@ -169,6 +169,16 @@ def test_words_beside_a_network_are_refused_before_the_model_is_loaded(
     refusal(capsys.readouterr().err, *asked)
 
 
+def test_without_a_name_words_are_named_as_the_network_of_their_epoch(tiny_v1: Path, config: Path, tmp_path: Path) -> None:
+    saves = {"output_name": None, "save_every_n_epochs": 1, "save_every_n_steps": 5, "max_train_steps": 11}
+    assert train(train_network.main, tiny_v1, config, tmp_path / "out", **NETWORK, **saves) == 0
+    stems = {"epoch": "-000001", "at": "-step00000005", "last": ""}
+    expected = [f"{stem}{word}{end}.safetensors" for stem, end in stems.items() for word in ("", "-my-cup", "-my-cup-hat")]
+    assert set(expected) <= set(kept(tmp_path / "out")) and not [
+        name for name in kept(tmp_path / "out") if name.startswith("last-my-cup-0")
+    ]
+
+
 def read_as_web_uis_do(path: Path) -> dict[str, np.ndarray]:
     """The bundled embeddings of a safetensors file by the format's own description: 8 bytes little-endian length, a JSON header, numbers.
 

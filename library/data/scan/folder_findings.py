@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -12,15 +11,11 @@ from library.data.scan.findings import WARNING, Finding
 from library.errors import Problem, coded
 from library.files import IMAGE_EXTENSIONS, compared
 from library.image_endings import listed, remedy, unread_pictures
+from library.parsing.scripts import not_latin
 from library.words import counted, cut, named
 
 # Files that tools leave next to images and that are not captions.
 _NO_CAPTIONS = IMAGE_EXTENSIONS | {".npz", ".json", ".jsonl", ".safetensors", ".db", ".ini", ".toml", ".zip", ".bak", ".tmp"}
-# Letters of scripts other than Latin, which CLIP's tokenizer has few tokens for; what is between these ranges is Latin, or not letters.
-_OTHER_LETTERS = re.compile(
-    "[\u0370-\u1cff\u1f00-\u1fff\u2c00-\u2c5f\u2d00-\u2dff\u3041-\u30fa\u30fc-\ua71f\ua800-\uab2f\uab70-\ud7ff\uf900-\ufaff"
-    "\ufb13-\ufdff\ufe70-\ufefe\uff66-\uffdc\U00010000-\U0001cfff\U00020000-\U0003ffff]"
-)
 _COMMAS = ("，", "、")  # of Chinese and Japanese text; neither Python nor tokenizers treat them as commas
 
 
@@ -57,15 +52,15 @@ def other_commas(place: str, captions: Sequence[tuple[Path, str]]) -> Iterator[F
 
 
 def other_scripts(place: str, captions: Sequence[tuple[Path, str]]) -> Iterator[Finding]:
-    """Captions, class tokens too, in letters that the tokenizer splits into pieces; ASCII is not searched."""
-    found = [(path, caption) for path, caption in captions if not caption.isascii() and _OTHER_LETTERS.search(caption)]
-    if found:
-        path, caption = found[0]
+    """Captions and class tokens in letters that the tokenizer splits into pieces."""
+    others = [(path, caption) for path, caption in captions if not_latin(caption)]
+    if others:
+        path, caption = others[0]
         text = (
-            f"{place}: {counted(len(found), 'caption is', 'captions are')} not in Latin letters: {path.name} (“{cut(caption, 40)}”); "
+            f"{place}: {counted(len(others), 'caption is', 'captions are')} not in Latin letters: {path.name} (“{cut(caption, 40)}”); "
             "the text encoder splits other scripts into pieces of letters that it hardly knows"
         )
-        yield Finding(WARNING, text, "write captions and class_tokens in English", tuple(f"{path}: {caption}" for path, caption in found))
+        yield Finding(WARNING, text, "write captions and class_tokens in English", tuple(f"{path}: {caption}" for path, caption in others))
 
 
 def captions_beside(images: Iterable[str], extension: str, names: Collection[str]) -> Iterator[str | None]:

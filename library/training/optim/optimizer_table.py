@@ -30,6 +30,7 @@ class OptimizerRow:
     divides_by_first_rate: bool = False  # which is 0 in a warm-up
     splits: bool = False  # can find a rate for each part of the model: split_groups=True in --optimizer_args
     state_bytes: float = 8  # of its state per trained value, in large parameters
+    small_state_bytes: float | None = None  # the same in parameters of fewer than `SMALL` values, if it differs
     note: str = ""
 
 
@@ -38,31 +39,32 @@ def _row(name: str, module: str, class_name: str, package: str, **rest: Any) -> 
 
 
 _BNB = ("bitsandbytes.optim", "bitsandbytes")
+SMALL = 4096  # values; bitsandbytes keeps the state of smaller parameters in 32 bits (`min_8bit_size`)
 _NESTEROV: dict[str, Any] = {"fixed": {"nesterov": True}, "defaults": {"momentum": 0.9}}
 _D: dict[str, Any] = {"package": "dadaptation", "kind": "factor", "state_bytes": 12}
 
 OPTIMIZERS: tuple[OptimizerRow, ...] = (
     _row("AdamW", "torch.optim", "AdamW", "torch", note="the default; fused if the device supports it"),
     _row(
-        "AdamW8bit", _BNB[0], "AdamW8bit", _BNB[1], state_bytes=2.05,
+        "AdamW8bit", _BNB[0], "AdamW8bit", _BNB[1], state_bytes=2.05, small_state_bytes=8,
         note="a quarter of the memory for its state; the same as `--use_8bit_adam`",
     ),
     _row(
-        "PagedAdamW8bit", _BNB[0], "PagedAdamW8bit", _BNB[1], state_bytes=2.05,
+        "PagedAdamW8bit", _BNB[0], "PagedAdamW8bit", _BNB[1], state_bytes=2.05, small_state_bytes=8,
         note="its state moves to main memory when the GPU's runs out",
     ),
     _row(
         "Lion", "lion_pytorch", "Lion", "lion-pytorch", state_bytes=4,
         note="needs 3 to 10 times lower rates than AdamW; the same as `--use_lion_optimizer`",
     ),
-    _row("Lion8bit", _BNB[0], "Lion8bit", _BNB[1], state_bytes=1.02, note="Lion with 8-bit state"),
+    _row("Lion8bit", _BNB[0], "Lion8bit", _BNB[1], state_bytes=1.02, small_state_bytes=4, note="Lion with 8-bit state"),
     _row(
-        "PagedLion8bit", _BNB[0], "PagedLion8bit", _BNB[1], state_bytes=1.02,
+        "PagedLion8bit", _BNB[0], "PagedLion8bit", _BNB[1], state_bytes=1.02, small_state_bytes=4,
         note="its state moves to main memory when the GPU's runs out",
     ),
     _row("SGDNesterov", "torch.optim", "SGD", "torch", **_NESTEROV, state_bytes=4, note="nesterov=True"),
     _row(
-        "SGDNesterov8bit", _BNB[0], "SGD8bit", _BNB[1], **_NESTEROV, state_bytes=1.02,
+        "SGDNesterov8bit", _BNB[0], "SGD8bit", _BNB[1], **_NESTEROV, state_bytes=1.02, small_state_bytes=4,
         note="8-bit state; bitsandbytes accepts nesterov=True but computes plain momentum",
     ),
     _row("DAdaptation", "dadaptation.experimental", "DAdaptAdamPreprint", **_D, note="another name of DAdaptAdamPreprint"),
@@ -101,8 +103,20 @@ ADAMS_STATE = 8.0  # bytes per weight of two float32 moments, assumed for optimi
 
 def state_bytes(name: str) -> float:
     """Bytes of optimizer state per trained value; `name` is as in `--optimizer_type` or a class's name, in any letter case."""
+    row = _row_of(name)
+    return ADAMS_STATE if row is None else row.state_bytes
+
+
+def parameter_state_bytes(name: str, values: int) -> float:
+    """Bytes of optimizer state of one parameter with so many values; `name` as for `state_bytes`."""
+    row = _row_of(name)
+    small = row.small_state_bytes if row is not None and values < SMALL else None
+    return values * (state_bytes(name) if small is None else small)
+
+
+def _row_of(name: str) -> OptimizerRow | None:
     wanted = name.rpartition(".")[2].lower()
-    return next((row.state_bytes for row in OPTIMIZERS if wanted in (row.name.lower(), row.class_name.lower())), ADAMS_STATE)
+    return next((row for row in OPTIMIZERS if wanted in (row.name.lower(), row.class_name.lower())), None)
 
 
 RATE_MEANS: Mapping[Kind, str] = MappingProxyType(

@@ -22,7 +22,7 @@ def as_text(report: Report) -> str:
 
 
 def verdict(report: Report) -> str:
-    """Return how many findings each level has, and whether the run would start, which it does without errors."""
+    """Return how many findings each level has, and that the run would start if there are no errors."""
     errors, warnings, notes = (len(report.of_level(level)) for level in LEVELS)
     counts = f"{counted(errors, 'error')}, {counted(warnings, 'warning')}, {counted(notes, 'note')}"
     return counts if errors else f"{counts}: {WOULD_START}"

@@ -11,7 +11,7 @@ from library.console import log
 from library.errors import UserError, coded
 from library.files import free_bytes
 from library.method import Method
-from library.training.optim.optimizer_table import state_bytes
+from library.training.optim.optimizer_table import parameter_state_bytes
 from library.training.planning.plan import RunPlan, Start
 from library.training.saving.checkpointer import SaveKind
 from library.training.saving.full_disk import MARGIN, FullDiskPolicy
@@ -104,7 +104,6 @@ def file_bytes(method: Method, model: StableDiffusion, dtype: torch.dtype | None
 
 def state_size(method: Method, optimizer: Optimizer, name: str) -> int:
     """Estimate the size of a state in bytes: trained weights and what the optimizer called `name` stores for them."""
-    each = state_bytes(name)
     weights: int = sum(tensor.numel() * tensor.element_size() for module in method.modules() for tensor in module.state_dict().values())
-    trained: int = sum(parameter.numel() for group in optimizer.param_groups for parameter in group["params"])
-    return weights + round(each * trained)
+    parameters = [parameter.numel() for group in optimizer.param_groups for parameter in group["params"]]
+    return weights + round(sum(parameter_state_bytes(name, values) for values in parameters))
