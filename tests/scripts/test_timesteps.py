@@ -99,8 +99,8 @@ def test_named_as_it_is_without_it_nothing_changes(common: dict[str, object], dr
 @pytest.mark.parametrize(
     ("options", "asked"),
     [
-        ({"timestep_bias": ["mean=1"]}, ("OPT-009", "--timestep_bias:", "--timestep_sampling logit_normal or table")),
-        ({"timestep_sampling": "table"}, ("OPT-009", "--timestep_sampling table", "timestep:weight")),
+        ({"timestep_bias": ["mean=1"]}, ("OPT-006", "--timestep_bias:", "--timestep_sampling logit_normal or table")),
+        ({"timestep_sampling": "table"}, ("OPT-006", "--timestep_sampling table", "timestep:weight")),
         (TABLE | {"max_timestep": 400}, ("OPT-006", "--timestep_bias:", "weight 0")),
         ({"timestep_sampling": "beta"}, ("OPT-006", "--timestep_sampling:", "uniform, logit_normal, table", "'beta'")),
     ],
