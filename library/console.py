@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 from library.errors import PartlyDone, Stopped, UserError, coded
 from library.telling.appended import AppendedFile
+from library.telling.leaving import ending_with
 from library.telling.signs import plain, plain_line
 from library.telling.streams import install, lasting
 
@@ -163,6 +164,10 @@ def only_tells() -> None:
 
 def run_script(main: Callable[[Sequence[str]], None], argv: Sequence[str] | None = None) -> int:
     """Run `main(argv)` and return its exit code; a UserError is printed to standard error as its lines."""
+    return ending_with(_run_script(main, argv))
+
+
+def _run_script(main: Callable[[Sequence[str]], None], argv: Sequence[str] | None) -> int:
     setup()
     try:
         main(sys.argv[1:] if argv is None else argv)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
-from library.errors import UserError, coded
+from library.errors import Problem, UserError, coded
 from library.options.bounds import PIXELS_OF_A_LATENT
 from library.parsing.bounds import TooMuch
 from library.parsing.json_text import JsonFault, parse_json
@@ -16,6 +17,8 @@ from library.paths.faults import file_fault
 from library.paths.opening import read_text
 from library.pictures.prompt_options import PICTURES, SAMPLES, TRAINING_SAMPLES, Entry, Language, read_line, read_table
 from library.words import counted, cut
+
+_HALF_SIGN = re.compile("[\ud800-\udfff]")
 
 
 @dataclass(frozen=True)
@@ -73,7 +76,7 @@ class PromptReader:
         return self._prompts([read_line(self.option, text.strip(), self.language)])
 
     def _drawn(self, entries: list[Entry]) -> list[Entry]:
-        problems = [problem for entry in entries for problem in entry.faults]
+        problems = [problem for entry in entries for problem in (*entry.faults, *_not_text(entry))]
         if problems:
             raise UserError(*problems)
         return [entry for entry in entries if not entry.is_empty()]
@@ -150,6 +153,13 @@ def _text_of(path: Path, where: str) -> str:
     if "\0" in text:
         raise UserError(coded("CFG-001", f"{where}: is not UTF-8 but UTF-16; save it as UTF-8"))
     return text
+
+
+def _not_text(entry: Entry) -> Iterator[Problem]:
+    """Half of a surrogate pair: a byte that this system's encoding does not know, or an incomplete escape of JSON."""
+    for name in ("prompt", "negative"):
+        if _HALF_SIGN.search(text := str(entry.values.get(name, ""))):
+            yield coded("CFG-013", f"{entry.place}: {cut(text, 40)!a} has a character that is not valid text; type it again, or remove it")
 
 
 def _without_prompt(entry: Entry) -> Iterator[str]:

@@ -19,6 +19,7 @@ from library.light_imports.models import SHARDED
 from library.method import Method
 from library.model.bundle import StableDiffusion
 from library.options.groups.scripts import TrainingScript
+from library.telling.leaving import leave_at_once
 from library.training.base_target import base_target
 from library.training.batches import Feed, adapter
 from library.training.caches.latents import latents_of
@@ -104,6 +105,7 @@ def train_model(options: TrainingScript, inputs: Inputs, method: Method, samples
     feed.unreadable.tell(run.accelerator.num_processes)
     if run.accelerator.num_processes > 1:
         _GROUPS.append(torch.distributed.group.WORLD)
+        leave_at_once()  # its threads may need the GIL until the very end
     run.accelerator.end_training()
     if stopped is not None:
         raise stopped

@@ -150,7 +150,8 @@ def _one(folders: WorkingFolders, places: dict[str, str], tried: Case, again: st
     roots = (work, Path(places["folder"]).parent, server.folder / "home", server.folder / "tmp")
     before = [tree(root) for root in roots]
     given = {"script": tried.script, "argv": tried.argv}
-    answer = server.ask("tests.attack.commands:run", given, AT_LAST, work)
+    seconds = AT_LAST * (5 if "--torch_compile" in tried.argv else 1)  # a C++ compiler builds every kernel
+    answer = server.ask("tests.attack.commands:run", given, seconds, work)
     after = [tree(root) for root in roots]
     folders.sound = tried.prepare is None and before[0] == after[0]
     changed = [(root, name) for root, old, new in zip(roots, before, after, strict=True) for name in _changed(old, new)]

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from library.pictures.prompt_files import SamplePrompt, read_prompts
-from tests.messages import message
+from library.pictures.prompt_files import PromptReader, SamplePrompt, read_prompts
+from tests.messages import message, refused
 
 EXAMPLES: list[tuple[str, SamplePrompt, tuple[object, ...]]] = [
     # what sd-scripts reads, silently
@@ -116,3 +116,12 @@ def test_prompts_in_other_scripts_are_one_warning_and_accents_are_none(tmp_path:
     path.write_text("a café — “naïve” №\n고양이 --n ねこ\nкошка\n", encoding="utf-8")
     _, (note,) = read_prompts(path)
     assert "line 2" in note and "고양이" in note and "2 others" in note and "English" in note
+
+
+def test_a_prompt_that_is_not_valid_text_is_refused_wherever_it_comes_from(tmp_path: Path) -> None:
+    path = tmp_path / "prompts.json"
+    path.write_text('[{"prompt": "a cat", "negative_prompt": "b\\udce9"}]', encoding="utf-8")
+    with refused("CFG-013", "prompts.json", "item 1", "not valid text"):
+        read_prompts(path)
+    with refused("CFG-013", "--prompt", "udce9"):
+        PromptReader("--prompt").read_one("a\udce9")
