@@ -252,4 +252,4 @@ def _tell_resumed(resumed: Resumption) -> None:
     seed = f", seed {state.seed}" if resumed.accelerate is None else ""
     log.info(f"resuming from {resumed.folder}: update {state.step} done, epoch {state.epoch + 1}{seed}")
     for line in resumed.lines:
-        log.warning(f"changed since: {line}")
+        log.warning(f"changed since the state was saved: {line}" if resumed.accelerate is None else line)
