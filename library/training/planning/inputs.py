@@ -54,6 +54,16 @@ class Inputs:
         """The order of every epoch under `seed`."""
         return EpochSampler(self.data, seed, self.processes, self.resumed.begun() if self.resumed else None)
 
+    @property
+    def shown_per_epoch(self) -> int:
+        """Train images × repeats of all datasets; 0 where it is not known in advance."""
+        return sum(figures.shown for figures in self.data.figures)
+
+    def plan_lines(self, max_train_epochs: int | None) -> list[str]:
+        """The plan as lines for the user."""
+        start, images = self.start, self.shown_per_epoch
+        return plan_lines(self.plan, processes=self.processes, max_train_epochs=max_train_epochs, start=start, images=images)
+
     def first_state(self, seed: Callable[[], int]) -> TrainState:
         """The counters that the run starts with; `seed()` is called where no state has a seed."""
         if self.resumed is not None and self.resumed.accelerate is None:
@@ -231,7 +241,7 @@ def tell(inputs: Inputs, max_train_epochs: int | None) -> None:
     for finding in (*inputs.data.findings, *small_images(inputs.data)):
         log.warning(str(finding))
     lines = data_lines(inputs)
-    lines += plan_lines(inputs.plan, processes=inputs.processes, max_train_epochs=max_train_epochs, start=inputs.start)
+    lines += inputs.plan_lines(max_train_epochs)
     for line in lines:
         log.info(line)
     if inputs.resumed is not None:
