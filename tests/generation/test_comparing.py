@@ -21,7 +21,9 @@ from safetensors.torch import load_file, save_file
 import gen_img
 import train_network
 from library.generation.checks import NetworkChoice
+from library.generation.comparing.cells import Column
 from library.generation.comparing.columns import in_order, labels_of, network_files
+from library.generation.comparing.grid import title_of
 from library.generation.comparing.losses import standings, verdict
 from library.generation.drawing import Studio
 from library.generation.plan import Picture
@@ -122,6 +124,14 @@ def test_a_words_file_beside_its_networks_gets_no_column(epochs: Path) -> None:
     word.unlink()
 
 
+def test_the_heading_counts_files_and_the_model_without_them_separately() -> None:
+    without = Column(None, 0.0, "without network")
+    a, b = (Column(NetworkChoice(Path(f"{name}.safetensors")), strength, name) for name, strength in (("a", 0.5), ("b", 1.0)))
+    assert title_of([a, replace(a, strength=1.0)]) == "1 file compared"
+    assert title_of([without, a, b]) == "2 files compared, and the model without them"
+    assert title_of([without, a]) == "1 file compared, and the model without it"
+
+
 def test_files_of_the_same_name_are_told_apart_by_their_folders() -> None:
     assert labels_of([Path("a/dog.safetensors"), Path("b/dog.safetensors")]) == ["a/dog", "b/dog"]
     assert labels_of([Path("a/dog.safetensors"), Path("b/cat.safetensors")]) == ["dog", "cat"]
@@ -173,6 +183,14 @@ def test_a_network_that_is_taken_off_leaves_the_model_as_it_was(module: str, lor
     assert (np.asarray(two.draw([adapted])[0]) == np.asarray(with_it)).all() and (np.asarray(with_it) != np.asarray(before)).any()
     (after,) = two.with_networks([]).draw([picture])
     assert (np.asarray(after) == np.asarray(before)).all()
+
+
+def test_lines_about_a_file_name_the_option_of_the_command(compare: Compare, epochs: Path, capsys) -> None:
+    compare("--prompt", "a cat")
+    lines = capsys.readouterr().err
+    message(lines, f"--networks {epochs / 'dog.safetensors'}", "strength 1")
+    message(lines, "images: 3 in all, 3 to generate")
+    assert "--network_weights" not in lines
 
 
 def test_a_second_call_draws_only_what_is_missing(compare: Compare, epochs: Path) -> None:

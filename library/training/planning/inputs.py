@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from library.console import log
 from library.data.batching.buckets import FilledData, fill
 from library.data.batching.sampler import EpochSampler
-from library.data.config.blueprint import DREAMBOOTH, METADATA, DatasetBlueprint, check_caching
+from library.data.config.blueprint import DREAMBOOTH, METADATA, DatasetBlueprint, Size, check_caching
 from library.data.config.build import read_config
 from library.data.config.folders import from_folders
 from library.data.inspection.bucket_facts import small_images
@@ -57,7 +57,12 @@ class Inputs:
     @property
     def shown_per_epoch(self) -> int:
         """Train images × repeats of all datasets; 0 where it is not known in advance."""
-        return sum(figures.shown for figures in self.data.figures)
+        return sum(figures.shown for figures in self.data.figures) if isinstance(self.source, ImageSource) else 0
+
+    @property
+    def resolutions(self) -> list[Size]:
+        """The resolution of each dataset; none for a custom dataset class."""
+        return [spec.options.resolution for spec in self.data.blueprint.datasets] if isinstance(self.source, ImageSource) else []
 
     def plan_lines(self, max_train_epochs: int | None) -> list[str]:
         """The plan as lines for the user."""

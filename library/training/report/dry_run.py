@@ -100,7 +100,8 @@ def examine(
         elif blueprint is not None:
             report = _of_images(options, blueprint, facts, attempt, look, rewrite, expect)
         if report.inputs is not None:
-            report = replace(report, plan=(*report.plan, *sample_lines(samples, report.inputs.plan, report.inputs.start)))
+            inputs = report.inputs
+            report = replace(report, plan=(*report.plan, *sample_lines(samples, inputs.plan, inputs.start, inputs.resolutions)))
         findings += _overwritten(options, facts)
     findings = list(dict.fromkeys(findings))  # one error may be reported twice: as an option, and where it is used
     return replace(report, findings=tuple(sorted(findings, key=lambda one: LEVELS.index(one.level))))
