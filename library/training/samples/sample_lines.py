@@ -40,7 +40,7 @@ def _hint(prompts: Sequence[SamplePrompt], trained: Sequence[Size]) -> str:
     if not known or default in known or default not in {(prompt.width, prompt.height) for prompt in prompts}:
         return ""
     width, height = known[0]
-    return f"; training is at {width}×{height} px: for samples of that size end each prompt in --w {width} --h {height}"
+    return f"; training is at {width}×{height} px: for samples of that size add --w {width} --h {height} to each prompt"
 
 
 def _moments(every: int | None, done: int, last: int) -> int:
