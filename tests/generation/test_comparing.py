@@ -102,6 +102,15 @@ def test_epochs_stand_in_their_order_and_the_last_file_at_the_end() -> None:
     assert stems == "cat-step00000020 cat-step00000100 cat dog-000002 dog-000010 dog v9 v10".split()
 
 
+def test_epochs_and_steps_of_a_run_stand_in_order_of_time_if_all_files_name_their_update(tmp_path: Path) -> None:
+    for name, updates in (("dog-000006", 38), ("dog-step00000014", 14), ("dog-000001", 18), ("dog", 42)):
+        save_file({"a.b": torch.zeros(1)}, tmp_path / f"{name}.safetensors", {"ss_steps": str(updates)})
+    names = [str(tmp_path / "dog*.safetensors")]
+    assert [file.stem for file in network_files(names)] == "dog-step00000014 dog-000001 dog-000006 dog".split()
+    save_file({"a.b": torch.zeros(1)}, tmp_path / "dog-000002.safetensors")
+    assert [file.stem for file in network_files(names)] == "dog-000001 dog-000002 dog-000006 dog-step00000014 dog".split()
+
+
 def test_patterns_are_expanded_here_and_every_file_comes_once(epochs: Path) -> None:
     files = network_files([str(epochs / "dog-0000*.safetensors"), str(epochs / "dog-000010.safetensors")])
     assert [path.name for path in files] == ["dog-000002.safetensors", "dog-000010.safetensors"]
