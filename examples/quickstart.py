@@ -125,7 +125,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     _say(f"""
         1. The data: {example.told}.
              {folder / example.images}
-           The file that describes it, the only one you write for pictures of your own:
+           The file that describes it. For your own images you write this one and the prompts, prompts.txt:
              {config}""")
     command = _command(example, args.model, config, prompts, folder, args.options)
     _say(f"\n        2. The training. This is the command, as you would type it:\n\n             {_as_typed(command)}\n")

@@ -15,12 +15,13 @@ from library.pictures.prompt_files import SamplePrompt
 
 @dataclass(frozen=True)
 class NetworkChoice:
-    """A network file, the module that reads it (None: chosen by the file), the module's arguments, and the strength."""
+    """A network file, the module that reads it (None: chosen by the file), the module's arguments, the strength, and the file's option."""
 
     file: Path
     module: str | None = None
     args: tuple[tuple[str, str], ...] = ()
     strength: float = 1.0
+    option: str = "--network_weights"
 
 
 def check(options: GenImg) -> None:

@@ -45,13 +45,13 @@ class AppliedNetwork:
 
     def remove(self) -> None:
         """Remove it and restore the model."""
-        restore: Any = part_of(self.network, "restore", "--network_weights", self.module)
+        restore: Any = part_of(self.network, "restore", self.choice.option, self.module)
         restore()
 
 
-def module_of(file: Path) -> str:
+def module_of(file: Path, option: str = "--network_weights") -> str:
     """Return the module that reads the file: the one it names, if known here, or else the one that its tensors show."""
-    weights = open_weights(file, "--network_weights")
+    weights = open_weights(file, option)
     said = weights.metadata.get("ss_network_module", "")
     if said in KNOWN:
         return said
@@ -61,27 +61,27 @@ def module_of(file: Path) -> str:
 
 def apply_network(model: StableDiffusion, choice: NetworkChoice) -> AppliedNetwork:
     """Apply the network of a file to the model. Raises UserError for a file that does not fit the model or its module."""
-    name = choice.module or module_of(choice.file)
+    name = choice.module or module_of(choice.file, choice.option)
     module, args = import_module(name), dict(choice.args)
-    make = part_of(module, "create_network_from_weights", "--network_weights", name)
+    make = part_of(module, "create_network_from_weights", choice.option, name)
     names = prefixes_for(make, model.family, args)
     text_encoder = as_modules_expect(model)
     with (
         blamed(name, f"cannot create its network from {choice.file}", _REMEDY),
-        _fitting(name, choice.file),
+        _fitting(name, choice),
         readable(name, choice.file) as file,
     ):
         network, _ = make(choice.strength, str(file), model.vae, text_encoder, model.unet, for_inference=True, **names, **args)
     lists = [getattr(network, part, None) for part in ("unet_loras", "text_encoder_loras")]  # LyCORIS keeps its modules here
     if not any(lists) and not list(network.parameters()):
         message = f"{name} finds nothing in it that matches this model; use a file of its kind"
-        raise UserError(coded("LORA-003", f"--network_weights {choice.file}: {message}"))
+        raise UserError(coded("LORA-003", f"{choice.option} {choice.file}: {message}"))
     with blamed(name, f"cannot apply the network of {choice.file} to the model", _REMEDY):
         network.apply_to(text_encoder, model.unet, True, True)
     network.to(model.unet.device).requires_grad_(False).eval()
-    with _fitting(name, choice.file):
+    with _fitting(name, choice):
         try_layers(name, args, model.unet, *model.text_encoders)
-    log.info(f"--network_weights {choice.file}: {name}, strength {choice.strength:g}")
+    log.info(f"{choice.option} {choice.file}: {name}, strength {choice.strength:g}")
     return AppliedNetwork(choice, name, network)
 
 
@@ -91,12 +91,12 @@ def settle_autocast(model: StableDiffusion, networks: list[AppliedNetwork]) -> N
 
 
 @contextlib.contextmanager
-def _fitting(module: str, file: Path) -> Iterator[None]:
+def _fitting(module: str, choice: NetworkChoice) -> Iterator[None]:
     """Turn torch's shape errors into a UserError that names the file, for modules that are not ours."""
     try:
         yield
     except RuntimeError as fault:
         if network_package(module).is_ours or isinstance(fault, torch.OutOfMemoryError):
             raise
-        message = f"--network_weights {file}: {module} cannot use it with this model ({first_line(fault)})"
+        message = f"{choice.option} {choice.file}: {module} cannot use it with this model ({first_line(fault)})"
         raise UserError(coded("LORA-005", f"{message}; use the model that it was made for")) from fault

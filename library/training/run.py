@@ -72,7 +72,7 @@ def run(
         look_at(options, inputs)
     samples = Samples.from_options(options)
     tell(inputs, options.training.max_train_epochs)
-    for line in (*word_lines(options), *sample_lines(samples, inputs.plan, inputs.start)):
+    for line in (*word_lines(options), *sample_lines(samples, inputs.plan, inputs.start, inputs.resolutions)):
         log.info(line)
     if options.data.debug_dataset:
         preview(options, inputs, rewriter)

@@ -21,7 +21,9 @@ from safetensors.torch import load_file, save_file
 import gen_img
 import train_network
 from library.generation.checks import NetworkChoice
+from library.generation.comparing.cells import Column
 from library.generation.comparing.columns import in_order, labels_of, network_files
+from library.generation.comparing.grid import title_of
 from library.generation.comparing.losses import standings, verdict
 from library.generation.drawing import Studio
 from library.generation.plan import Picture
@@ -100,6 +102,15 @@ def test_epochs_stand_in_their_order_and_the_last_file_at_the_end() -> None:
     assert stems == "cat-step00000020 cat-step00000100 cat dog-000002 dog-000010 dog v9 v10".split()
 
 
+def test_epochs_and_steps_of_a_run_stand_in_order_of_time_if_all_files_name_their_update(tmp_path: Path) -> None:
+    for name, updates in (("dog-000006", 38), ("dog-step00000014", 14), ("dog-000001", 18), ("dog", 42)):
+        save_file({"a.b": torch.zeros(1)}, tmp_path / f"{name}.safetensors", {"ss_steps": str(updates)})
+    names = [str(tmp_path / "dog*.safetensors")]
+    assert [file.stem for file in network_files(names)] == "dog-step00000014 dog-000001 dog-000006 dog".split()
+    save_file({"a.b": torch.zeros(1)}, tmp_path / "dog-000002.safetensors")
+    assert [file.stem for file in network_files(names)] == "dog-000001 dog-000002 dog-000006 dog-step00000014 dog".split()
+
+
 def test_patterns_are_expanded_here_and_every_file_comes_once(epochs: Path) -> None:
     files = network_files([str(epochs / "dog-0000*.safetensors"), str(epochs / "dog-000010.safetensors")])
     assert [path.name for path in files] == ["dog-000002.safetensors", "dog-000010.safetensors"]
@@ -120,6 +131,14 @@ def test_a_words_file_beside_its_networks_gets_no_column(epochs: Path) -> None:
     with refused("PATH-001", "--networks", "embeddings"):
         network_files([str(epochs / "*my-dog*")])
     word.unlink()
+
+
+def test_the_heading_counts_files_and_the_model_without_them_separately() -> None:
+    without = Column(None, 0.0, "without network")
+    a, b = (Column(NetworkChoice(Path(f"{name}.safetensors")), strength, name) for name, strength in (("a", 0.5), ("b", 1.0)))
+    assert title_of([a, replace(a, strength=1.0)]) == "1 file compared"
+    assert title_of([without, a, b]) == "2 files compared, and the model without them"
+    assert title_of([without, a]) == "1 file compared, and the model without it"
 
 
 def test_files_of_the_same_name_are_told_apart_by_their_folders() -> None:
@@ -173,6 +192,14 @@ def test_a_network_that_is_taken_off_leaves_the_model_as_it_was(module: str, lor
     assert (np.asarray(two.draw([adapted])[0]) == np.asarray(with_it)).all() and (np.asarray(with_it) != np.asarray(before)).any()
     (after,) = two.with_networks([]).draw([picture])
     assert (np.asarray(after) == np.asarray(before)).all()
+
+
+def test_lines_about_a_file_name_the_option_of_the_command(compare: Compare, epochs: Path, capsys) -> None:
+    compare("--prompt", "a cat")
+    lines = capsys.readouterr().err
+    message(lines, f"--networks {epochs / 'dog.safetensors'}", "strength 1")
+    message(lines, "images: 3 in all, 3 to generate")
+    assert "--network_weights" not in lines
 
 
 def test_a_second_call_draws_only_what_is_missing(compare: Compare, epochs: Path) -> None:

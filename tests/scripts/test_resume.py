@@ -145,7 +145,8 @@ def test_a_changed_command_is_told_line_by_line(lora, capsys, config: Path) -> N
     capsys.readouterr()
     changes = {"learning_rate": 1e-3, "max_train_steps": 15, "seed": 8, "gradient_accumulation_steps": 2, "noise_offset": 0.1}
     second = lora("second", resume=first / "cat-state", **changes, save_every_n_epochs=1, lr_warmup_steps=0)
-    lines = [line.partition("changed since: ")[2] for line in capsys.readouterr().err.splitlines() if "changed since: " in line]
+    since = "changed since the state was saved: "
+    lines = [line.partition(since)[2] for line in capsys.readouterr().err.splitlines() if since in line]
     expected = (
         ("--seed 8", "seed, 7"),
         ("--learning_rate", 0.01, 0.001, "--resume_lr new"),

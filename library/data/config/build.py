@@ -165,7 +165,7 @@ def _size_faults(options: DatasetOptions) -> list[Problem]:
         faults.append(
             coded(
                 "OPT-017",
-                f"min_bucket_reso {low} is greater than a side of resolution {width}×{height}, so oblong images had no bucket;"
+                f"min_bucket_reso {low} is greater than a side of resolution {width}×{height}, so oblong images would have no bucket;"
                 f" set {_half_of(min(width, height), steps)}",
             )
         )

@@ -74,5 +74,6 @@ def without_images(own: Values) -> str | None:
     below = {name: count for name, count in folder_contents(folder)[1].items() if count}
     if below:
         listed = named([f"'{name}' ({counted(count, 'image')})" for name, count in below.items()])
-        return f"'{folder}' has no images itself, but its folders do: {listed}; make each a separate subset"
+        remedy = f"name the folder that you mean, image_dir = '{folder / next(iter(below))}', or make each a separate subset"
+        return f"'{folder}' has no images itself, but its folders do: {listed}; {remedy}"
     return f"'{folder}' has no images ({SHOWN}): {other_files(folder)}"

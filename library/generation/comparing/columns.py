@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from library.console import log
@@ -44,7 +44,7 @@ def network_files(texts: Sequence[str]) -> list[Path]:
         problems.append(coded("PATH-001", "--networks: only embeddings match; name the network files"))
     if problems:
         raise UserError(*problems)
-    return in_order(files.values())
+    return in_order(files.values(), {file: updates for file in files.values() if (updates := _updates(file)) is not None})
 
 
 def _is_embedding(file: Path) -> bool:
@@ -68,17 +68,43 @@ def _fitting(pattern: Path) -> list[Path]:
         return []
 
 
-def in_order(files: Iterable[Path]) -> list[Path]:
-    """Sort by name with numbers by value, and the saves of a run by epoch or step; the final save, which has no number, comes last."""
-    return sorted(files, key=_order)
+def in_order(files: Iterable[Path], updates: Mapping[Path, int] | None = None) -> list[Path]:
+    """Sort by name with numbers by value, and the saves of a run by `updates` if known for all, otherwise by the number in the name.
+
+    The final save, which has no number, comes last.
+    """
+    known, saves = updates or {}, [(file, _named(file)) for file in files]
+    runs_by_number = {(file.parent, named["run"]) for file, named in saves if _number(named) is not None and file not in known}
+
+    def order(save: tuple[Path, re.Match[str]]) -> Order:
+        file, named = save
+        number = _number(named)
+        if number is not None and (file.parent, named["run"]) not in runs_by_number:
+            number = known[file]
+        place = (1, 0) if number is None else (0, number)
+        return (_natural(str(file.parent)), _natural(named["run"]), place, _natural(file.name))
+
+    return [file for file, _ in sorted(saves, key=order)]
 
 
-def _order(file: Path) -> Order:
+def _named(file: Path) -> re.Match[str]:
     named = _SAVE.fullmatch(file.stem)
     assert named is not None, "every name matches"
+    return named
+
+
+def _number(named: re.Match[str]) -> int | None:
     number = named["epoch"] or named["step"]
-    place = (1, 0) if number is None else (0, int(number))
-    return (_natural(str(file.parent)), _natural(named["run"]), place, _natural(file.name))
+    return None if number is None else int(number)
+
+
+def _updates(file: Path) -> int | None:
+    """The update after which a file was saved, by its metadata; None if it does not say."""
+    try:
+        steps = open_weights(file, "--networks").metadata.get("ss_steps", "")
+    except UserError:  # its reader reports the error
+        return None
+    return int(steps) if re.fullmatch(r"[0-9]{1,18}", steps) else None
 
 
 def _natural(text: str) -> list[tuple[int, int, str]]:

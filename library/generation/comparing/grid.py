@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from library.generation.comparing.cells import Cell, Column
 from library.generation.comparing.losses import Standing
+from library.words import counted
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,13 @@ class Grid:
     def has_strengths(self) -> bool:
         """Whether to show strengths: not if every file has strength 1."""
         return any(column.choice is not None and column.strength != 1 for column in self.columns)
+
+
+def title_of(columns: Sequence[Column]) -> str:
+    """Return the heading: `8 files compared, and the model without them`."""
+    files = len({column.choice.file for column in columns if column.choice is not None})
+    alone = any(column.choice is None for column in columns)
+    return f"{counted(files, 'file')} compared" + (f", and the model without {'it' if files == 1 else 'them'}" if alone else "")
 
 
 def name_of(column: Column, with_strength: bool) -> str:

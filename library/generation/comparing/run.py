@@ -15,7 +15,7 @@ from library.files import sha256
 from library.generation.checks import NetworkChoice, precision_faults, prompt_faults
 from library.generation.comparing.cells import KEY, Cell, Column, cells, facts_of
 from library.generation.comparing.columns import labels_of, network_files
-from library.generation.comparing.grid import Grid, name_of
+from library.generation.comparing.grid import Grid, name_of, title_of
 from library.generation.comparing.losses import LossBook, gathered, standings, verdict
 from library.generation.plan import Picture
 from library.generation.prompts import prompts_of
@@ -60,7 +60,7 @@ class Comparison:
         began, missing = time.time(), self._missing()
         todo = sum(map(len, missing.values()))
         total = len(self._columns) * len(self._rows)
-        log.info(f"images: {total} in all, {total - todo} exist, {todo} to generate")
+        log.info(f"images: {total} in all, " + (f"{total - todo} exist, " if total > todo else "") + f"{todo} to generate")
         if todo or not self._is_measured():
             self._fill(missing, todo)
         page, sheet = self._write(running=False)
@@ -138,7 +138,7 @@ class Comparison:
             self._book.add(column, "" if column.choice is None else self._hashes[column.choice.file], losses)
 
     def _grid(self) -> Grid:
-        grid = Grid(f"{len(self._by_file())} files compared", self._columns, self._rows)
+        grid = Grid(title_of(self._columns), self._columns, self._rows)
         losses = [] if self._book is None else [self._losses(column) for column in self._columns]
         known = [of_column for of_column in losses if of_column is not None]
         if not known or len(known) < len(self._columns):
@@ -167,9 +167,9 @@ def _check(options: CompareNetworks) -> None:
 
 def _columns(options: CompareNetworks, files: Sequence[Path]) -> list[Column]:
     strengths, module = options.compared.strengths or (1.0,), options.compared.network_module
-    without = [Column(None, 0.0, "without")] if options.compared.without else []
+    without = [Column(None, 0.0, "without network")] if options.compared.without else []
     return without + [
-        Column(NetworkChoice(file, module), strength, label)
+        Column(NetworkChoice(file, module, option="--networks"), strength, label)
         for file, label in zip(files, labels_of(files), strict=True)
         for strength in strengths
     ]

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from library.console import log
 from library.data.batching.buckets import FilledData, fill
 from library.data.batching.sampler import EpochSampler
-from library.data.config.blueprint import DREAMBOOTH, METADATA, DatasetBlueprint, check_caching
+from library.data.config.blueprint import DREAMBOOTH, METADATA, DatasetBlueprint, Size, check_caching
 from library.data.config.build import read_config
 from library.data.config.folders import from_folders
 from library.data.inspection.bucket_facts import small_images
@@ -53,6 +53,21 @@ class Inputs:
     def sampler(self, seed: int) -> EpochSampler:
         """The order of every epoch under `seed`."""
         return EpochSampler(self.data, seed, self.processes, self.resumed.begun() if self.resumed else None)
+
+    @property
+    def shown_per_epoch(self) -> int:
+        """Train images × repeats of all datasets; 0 where it is not known in advance."""
+        return sum(figures.shown for figures in self.data.figures) if isinstance(self.source, ImageSource) else 0
+
+    @property
+    def resolutions(self) -> list[Size]:
+        """The resolution of each dataset; none for a custom dataset class."""
+        return [spec.options.resolution for spec in self.data.blueprint.datasets] if isinstance(self.source, ImageSource) else []
+
+    def plan_lines(self, max_train_epochs: int | None) -> list[str]:
+        """The plan as lines for the user."""
+        start, images = self.start, self.shown_per_epoch
+        return plan_lines(self.plan, processes=self.processes, max_train_epochs=max_train_epochs, start=start, images=images)
 
     def first_state(self, seed: Callable[[], int]) -> TrainState:
         """The counters that the run starts with; `seed()` is called where no state has a seed."""
@@ -231,7 +246,7 @@ def tell(inputs: Inputs, max_train_epochs: int | None) -> None:
     for finding in (*inputs.data.findings, *small_images(inputs.data)):
         log.warning(str(finding))
     lines = data_lines(inputs)
-    lines += plan_lines(inputs.plan, processes=inputs.processes, max_train_epochs=max_train_epochs, start=inputs.start)
+    lines += inputs.plan_lines(max_train_epochs)
     for line in lines:
         log.info(line)
     if inputs.resumed is not None:
@@ -252,4 +267,4 @@ def _tell_resumed(resumed: Resumption) -> None:
     seed = f", seed {state.seed}" if resumed.accelerate is None else ""
     log.info(f"resuming from {resumed.folder}: update {state.step} done, epoch {state.epoch + 1}{seed}")
     for line in resumed.lines:
-        log.warning(f"changed since: {line}")
+        log.warning(f"changed since the state was saved: {line}" if resumed.accelerate is None else line)

@@ -85,8 +85,8 @@ def make_plan(
     return RunPlan(batches_per_epoch, accumulation, per_epoch, updates, epochs, whole_warmup, save_epochs, save_steps, named)
 
 
-def plan_lines(plan: RunPlan, *, processes: int, max_train_epochs: int | None, start: Start | None = None) -> list[str]:
-    """The plan as lines for the user: each figure with its calculation."""
+def plan_lines(plan: RunPlan, *, processes: int, max_train_epochs: int | None, start: Start | None = None, images: int = 0) -> list[str]:
+    """The plan as lines for the user: each figure with its calculation. `images`: shown per epoch, with repeats; 0: unknown."""
     groups = f" / {plan.accumulation} batches per update, rounded up" if plan.accumulation > 1 else ""
     lines = [
         f"batches per epoch: {plan.batches_per_epoch}"
@@ -94,14 +94,15 @@ def plan_lines(plan: RunPlan, *, processes: int, max_train_epochs: int | None, s
         f"updates per epoch: {plan.updates_per_epoch}" + (f" = {plan.batches_per_epoch}{groups}" if groups else ""),
     ]
     if start is not None:
-        asked = f"--max_train_epochs {max_train_epochs}" if max_train_epochs is not None else "--max_train_steps"
-        lines.append(f"updates: {plan.updates} ({asked}), {start.step} done and {plan.updates - start.step} to do")
+        asked = "--max_train_steps" if max_train_epochs is None else f"--max_train_epochs {max_train_epochs}{_rest(plan, start)}"
+        lines.append(f"updates: {plan.updates} = {start.step} done + {plan.updates - start.step} to do ({asked})")
     elif max_train_epochs is not None:
         lines.append(f"updates: {plan.updates} = {counted(plan.epochs, 'epoch')} (--max_train_epochs) × {plan.updates_per_epoch}")
     else:
         rest = plan.updates % plan.updates_per_epoch
         end = f", the last one ends after {rest} of {plan.updates_per_epoch} updates" if rest else ""
         lines.append(f"updates: {plan.updates} (--max_train_steps), {counted(plan.epochs, 'epoch')}{end}")
+    lines += _images_shown(plan, images, start or Start(0, 0, 0))
     if plan.warmup:
         short = ", more than the run has: the full rate is never reached" if plan.warmup >= plan.updates else ""
         lines.append(f"learning rate warm-up: {counted(plan.warmup, 'update')}{short}")
@@ -114,8 +115,31 @@ def plan_lines(plan: RunPlan, *, processes: int, max_train_epochs: int | None, s
     return lines
 
 
+def _rest(plan: RunPlan, start: Start) -> str:
+    """The updates that a resumed run has to do: those of the epoch in progress, then whole epochs."""
+    inside, epoch = math.ceil(start.batches_left / plan.accumulation), start.epoch + 1
+    whole = plan.epochs - epoch
+    if inside == plan.updates_per_epoch:
+        return f": {counted(whole + 1, 'epoch')} × {inside}, from epoch {epoch} on"
+    parts = [f"{inside} in epoch {epoch}"] if inside else []
+    parts += [f"{counted(whole, 'epoch')} × {plan.updates_per_epoch}"] if whole > 0 else []
+    return f": {' + '.join(parts)}" if parts else ""
+
+
+def _images_shown(plan: RunPlan, images: int, start: Start) -> list[str]:
+    """How many images, with repeats, the rest of the run shows."""
+    if not images:
+        return []
+    updates = plan.updates - start.step
+    if updates % plan.updates_per_epoch:
+        return [f"images shown: about {round(images * updates / plan.updates_per_epoch):,} in {counted(updates, 'update')}"]
+    epochs = updates // plan.updates_per_epoch
+    return [f"images shown: {images * epochs:,} = {images:,} per epoch × {counted(epochs, 'epoch')}"]
+
+
 def _named(what: str, numbers: Sequence[int]) -> str:
     if not numbers:
         return ""
-    shown = ", ".join(map(str, numbers[:5])) + (f", … {numbers[-1]} ({len(numbers)} in all)" if len(numbers) > 5 else "")
+    several = len(numbers) > 7
+    shown = ", ".join(map(str, numbers[:5] if several else numbers)) + (f", …, {numbers[-1]} ({len(numbers)} in all)" if several else "")
     return f"after {what} {shown}"

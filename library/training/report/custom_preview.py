@@ -14,7 +14,6 @@ from library.files import NOT_UNICODE, atomic_write
 from library.options.groups.scripts import TrainingScript
 from library.training.planning.custom_dataset import CustomDataset
 from library.training.planning.inputs import Inputs, data_lines
-from library.training.planning.plan import plan_lines
 
 if TYPE_CHECKING:
     import numpy as np
@@ -32,7 +31,7 @@ _STYLE = (
 
 def preview_custom(options: TrainingScript, inputs: Inputs, custom: CustomDataset, rewrite: RewriteCaption | None = None) -> None:
     """Write the page into --output_dir: images, the texts that they are trained with, weights. Raises UserError for an invalid batch."""
-    lines = plan_lines(inputs.plan, processes=inputs.processes, max_train_epochs=options.training.max_train_epochs, start=inputs.start)
+    lines = inputs.plan_lines(options.training.max_train_epochs)
     facts = "".join(f"<li>{escape(line.strip())}</li>" for line in (*data_lines(inputs), *lines))
     body = f"<ul>{facts}</ul>\n{''.join(_batches(options, inputs, custom, rewrite))}"
     page = options.saving.folder / PAGE

@@ -36,7 +36,6 @@ from library.training.planning.custom_dataset import open_custom
 from library.training.planning.data_facts import tag_frequency
 from library.training.planning.inputs import Inputs, blueprint_of, data_lines, planned, planned_custom
 from library.training.planning.new_word_check import word_lines
-from library.training.planning.plan import plan_lines
 from library.training.report.caption_findings import caption_findings
 from library.training.samples.sample_lines import sample_lines
 from library.training.samples.samples import Samples
@@ -101,7 +100,8 @@ def examine(
         elif blueprint is not None:
             report = _of_images(options, blueprint, facts, attempt, look, rewrite, expect)
         if report.inputs is not None:
-            report = replace(report, plan=(*report.plan, *sample_lines(samples, report.inputs.plan, report.inputs.start)))
+            inputs = report.inputs
+            report = replace(report, plan=(*report.plan, *sample_lines(samples, inputs.plan, inputs.start, inputs.resolutions)))
         findings += _overwritten(options, facts)
     findings = list(dict.fromkeys(findings))  # one error may be reported twice: as an option, and where it is used
     return replace(report, findings=tuple(sorted(findings, key=lambda one: LEVELS.index(one.level))))
@@ -178,7 +178,7 @@ def _state_of(options: TrainingScript, attempt: _Attempts) -> SavedState | Accel
 
 
 def _plan_lines(options: TrainingScript, inputs: Inputs) -> tuple[str, ...]:
-    lines = plan_lines(inputs.plan, processes=inputs.processes, max_train_epochs=options.training.max_train_epochs, start=inputs.start)
+    lines = inputs.plan_lines(options.training.max_train_epochs)
     return (*lines, *word_lines(options))
 
 

@@ -19,7 +19,6 @@ from library.paths.faults import new_file_fault
 from library.training.planning.custom_dataset import CustomDataset
 from library.training.planning.data_facts import tag_frequency
 from library.training.planning.inputs import Inputs, data_lines
-from library.training.planning.plan import plan_lines
 from library.training.report.custom_preview import PAGE, preview_custom
 from library.training.report.dry_run import Report
 from library.training.report.report_page import as_page
@@ -62,7 +61,7 @@ def preview(options: TrainingScript, inputs: Inputs, rewrite: RewriteCaption | N
             log.info(f"no window can be opened ({fault}); the images are shown in a page instead")
     buckets = tuple(bucket_facts(inputs.data, inputs.processes))
     findings = [Finding.from_line(WARNING, line) for line in inputs.data.findings]
-    lines = plan_lines(inputs.plan, processes=inputs.processes, max_train_epochs=options.training.max_train_epochs, start=inputs.start)
+    lines = inputs.plan_lines(options.training.max_train_epochs)
     report = Report(
         options.name,
         (*findings, *bucket_findings(inputs.data, list(buckets), inputs.processes)),

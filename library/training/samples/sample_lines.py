@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+from library.data.config.blueprint import AS_PREPARED, Size
+from library.pictures.prompt_files import SamplePrompt
 from library.training.planning.plan import RunPlan, Start
 from library.training.samples.samples import Samples
 from library.words import counted, named
 
 
-def sample_lines(samples: Samples | None, plan: RunPlan, start: Start | None) -> list[str]:
-    """One line, or none where no samples are generated. A run that continues (`start`) counts what is left."""
+def sample_lines(samples: Samples | None, plan: RunPlan, start: Start | None, trained: Sequence[Size] = ()) -> list[str]:
+    """One line, or none where no samples are generated. A run that continues (`start`) counts what is left.
+
+    `trained` are the resolutions of the datasets; a prompt of the default size that differs from all of them is pointed out.
+    """
     if samples is None or not samples.prompts:
         return []
     given, done = samples.plan, start or Start(0, 0, 0)
@@ -23,7 +30,17 @@ def sample_lines(samples: Samples | None, plan: RunPlan, start: Start | None) ->
     prompts = len(samples.prompts)
     if not times:
         return ["samples: none, since the run ends before the first are due"]
-    return [f"samples: {times * prompts} = {counted(prompts, 'prompt')} × {times} ({', '.join(when)}), {named(sizes)} px"]
+    count = f"{times * prompts} = {counted(prompts, 'prompt')} × {times} ({', '.join(when)})"
+    return [f"samples: {count}, {named(sizes)} px{_hint(samples.prompts, trained)}"]
+
+
+def _hint(prompts: Sequence[SamplePrompt], trained: Sequence[Size]) -> str:
+    """Whether a prompt has probably no size although training has another one than the default."""
+    default, known = (SamplePrompt.width, SamplePrompt.height), [size for size in trained if size != AS_PREPARED]
+    if not known or default in known or default not in {(prompt.width, prompt.height) for prompt in prompts}:
+        return ""
+    width, height = known[0]
+    return f"; training is at {width}×{height} px: for samples of that size add --w {width} --h {height} to each prompt"
 
 
 def _moments(every: int | None, done: int, last: int) -> int:

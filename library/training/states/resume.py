@@ -110,9 +110,9 @@ def resumption(saved: SavedState, options: TrainingScript, data: FilledData, pro
         state.epoch_losses = []
     else:
         if before["captions"] != now["captions"]:
-            lines.append("captions have changed: the new ones are used from now on")
+            lines.append("captions: the new ones are used from now on")
         if before.get("weights", now["weights"]) != now["weights"]:
-            lines.append("loss weights or masks of images have changed: the new ones are used from now on")
+            lines.append("loss weights or masks of images: the new ones are used from now on")
         lines += _size_lines(before, now, state)
     if before["accumulation"] != now["accumulation"]:
         lines.append(
@@ -215,7 +215,7 @@ def _changed(before: Mapping[str, Any], now: Mapping[str, Any], name: str) -> bo
 
 
 def _other_images(state: TrainState) -> str:
-    change = "images, repeats or buckets have changed: "
+    change = "images, repeats or buckets: "
     if state.position or state.cuts:
         return change + f"epoch {state.epoch + 1}, which was in progress, starts again with the new ones"
     return change + "the new ones are used from now on"

@@ -14,6 +14,10 @@ from library.errors import Stopped
 
 # SIGBREAK is Ctrl-Break, or a closed console, on Windows; SIGHUP is a closed terminal or connection elsewhere
 SIGNALS = ("SIGINT", "SIGTERM", "SIGBREAK", "SIGHUP")
+STOPPING = (
+    "stopping after this update, then saving: wait for the line 'stopped after update …' (a launcher's traceback that ends in "
+    "KeyboardInterrupt is harmless); interrupt again only to stop at once, without saving"
+)
 GRACE = 1.0  # seconds in which repeats count as one signal: a launcher forwards what the console has already sent
 
 
@@ -47,7 +51,7 @@ class StopRequest:
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
         if self.signal is None:
             self.signal, self._when = number, time.monotonic()
-            _say("\nstopping after this update; interrupt again to stop at once, without saving\n")
+            _say(f"\n{STOPPING}\n")
         elif time.monotonic() - self._when > GRACE and number != getattr(signal, "SIGHUP", None):  # a closed terminal is no second request
             _say("\nstopped at once; earlier saves are complete, later progress is lost\n")
             raise Stopped(number)

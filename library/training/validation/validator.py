@@ -31,7 +31,9 @@ class Validator:
         images = plan.images(data)
         if state.validated.images != images:
             if state.validated.best is not None:
-                log.warning("changed since: images, captions or noise of the validation; the best result is determined again from now on")
+                log.warning(
+                    "changed since the state was saved: images, captions or noise of the validation; the best result is determined again"
+                )
             state.validated = Standing(images=images)
 
     @property

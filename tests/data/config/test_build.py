@@ -174,7 +174,7 @@ def test_min_and_max_do_not_matter_without_buckets_or_upscaling(folder: Path) ->
 
 def test_folder_whose_folders_hold_the_images_is_told(folder: Path) -> None:
     lines = faults(folder, f"[[datasets]]\nresolution = 512\n[[datasets.subsets]]\nimage_dir = '{folder}'\nclass_tokens = 'x'")
-    refusals(lines, ("DATA-003", f"image_dir: '{folder}'", "'dog' (2 images)", "'reg' (1 image)"))
+    refusals(lines, ("DATA-003", f"image_dir: '{folder}'", "'dog' (2 images)", "'reg' (1 image)", f"image_dir = '{folder / 'dog'}'"))
 
 
 @pytest.mark.parametrize(

@@ -72,7 +72,39 @@ def test_one_epoch_and_one_update_are_singular():
     lines = plan_lines(plan(10, max_train_epochs=1, warmup=1), processes=1, max_train_epochs=1)
     assert "updates: 10 = 1 epoch (--max_train_epochs) × 10" in lines and "learning rate warm-up: 1 update" in lines
     resumed = plan_lines(plan(10, max_train_epochs=1), processes=1, max_train_epochs=1, start=Start(4, 0, 6))
-    assert "updates: 10 (--max_train_epochs 1), 4 done and 6 to do" in resumed
+    assert "updates: 10 = 4 done + 6 to do (--max_train_epochs 1: 6 in epoch 1)" in resumed
+
+
+def test_what_a_resumed_run_has_to_do_is_worked_out():
+    def line(batches, epochs, start):
+        lines = plan_lines(plan(batches, max_train_epochs=epochs, start=start), processes=1, max_train_epochs=epochs, start=start)
+        return message(lines, "to do")
+
+    assert line(4, 7, Start(14, 0, 4)).endswith("42 = 14 done + 28 to do (--max_train_epochs 7: 7 epochs × 4, from epoch 1 on)")
+    assert line(10, 3, Start(4, 0, 6)).endswith("30 = 4 done + 26 to do (--max_train_epochs 3: 6 in epoch 1 + 2 epochs × 10)")
+    assert line(10, 3, Start(10, 0, 0)).endswith("30 = 10 done + 20 to do (--max_train_epochs 3: 2 epochs × 10)")
+
+
+@pytest.mark.parametrize(
+    ("changes", "start", "shown"),
+    [
+        ({"max_train_epochs": 3}, None, "images shown: 6,000 = 2,000 per epoch × 3 epochs"),
+        ({"max_train_steps": 25}, None, "images shown: about 5,000 in 25 updates"),
+        ({"max_train_epochs": 3}, Start(4, 0, 6), "images shown: about 5,200 in 26 updates"),
+    ],
+)
+def test_the_images_that_a_run_shows_are_counted(changes, start, shown):
+    options = {"processes": 1, "max_train_epochs": changes.get("max_train_epochs"), "start": start}
+    assert shown in plan_lines(plan(10, start=start, **changes), **options, images=2000)
+    assert not any("images shown" in line for line in plan_lines(plan(10, start=start, **changes), **options))
+
+
+@pytest.mark.parametrize(
+    ("epochs", "shown"), [(8, "after epoch 1, 2, 3, 4, 5, 6, 7; "), (9, "after epoch 1, 2, 3, 4, 5, …, 8 (8 in all); ")]
+)
+def test_only_a_long_list_of_saves_is_shortened(epochs, shown):
+    lines = plan_lines(plan(10, max_train_epochs=epochs, save_every_n_epochs=1), processes=1, max_train_epochs=epochs)
+    assert f"saves: {shown}at the end" in lines
 
 
 @pytest.mark.parametrize("changes", [{"max_train_steps": 25}, {"max_train_epochs": 4}, {"max_train_epochs": 4, "accumulation": 4}])

@@ -10,6 +10,7 @@ from library.pictures.prompt_files import SamplePrompt
 from library.training.planning.plan import RunPlan, Start, make_plan
 from library.training.samples.sample_lines import sample_lines
 from library.training.samples.samples import SamplePlan, Samples
+from tests.messages import message
 
 PROMPTS = (SamplePrompt("a", width=512, height=768), SamplePrompt("b"), SamplePrompt("c"))
 
@@ -45,6 +46,18 @@ def test_the_number_is_that_of_the_run(tmp_path: Path, updates: int, steps, epoc
         assert ("before training" in line) == (first and not done)
     else:
         assert line.startswith("samples: none")
+
+
+def test_a_prompt_without_a_size_is_pointed_out_where_training_has_another_one(tmp_path: Path) -> None:
+    def line(*prompts: SamplePrompt, trained: list[tuple[int, int]]) -> str:
+        samples = Samples(prompts, SamplePlan(tmp_path, None, None, 1))
+        return sample_lines(samples, plan_of(5), None, trained)[0]
+
+    small = SamplePrompt("a", width=64, height=64)
+    message(line(small, SamplePrompt("b"), trained=[(64, 64)]), "512×512 px", "training is at 64×64 px", "--w 64 --h 64")
+    assert line(small, trained=[(64, 64)]).endswith("64×64 px")
+    for trained in ([(512, 512)], [(64, 64), (512, 512)], [(0, 0)], []):
+        assert line(SamplePrompt("b"), trained=trained).endswith("512×512 px")
 
 
 def test_a_run_without_samples_has_no_line(tmp_path: Path) -> None:

@@ -225,7 +225,7 @@ def test_a_lora_goes_on_from_such_a_state(tiny_v1: Path, photos: Path, tmp_path:
     assert start(train_network.main, **common, output_dir=tmp_path / "second", max_train_steps=9, resume=old) == 0
     output = capsys.readouterr().err
     message(output, "7 updates", "scheduler.bin")
-    message(output, "7 done and 2 to do")
+    message(output, "7 done + 2 to do")
     end = torch.load(tmp_path / "second" / "cat-state" / TRAINING_FILE, weights_only=True)
     assert {float(memory["step"]) for memory in end["optimizer"]["state"].values()} == {9.0}
     assert end["schedule"]["last_epoch"] == 9

@@ -10,6 +10,7 @@ import pytest
 from library.errors import Stopped
 from library.training.step import stop_signals
 from library.training.step.stop_signals import GRACE, StopRequest
+from tests.messages import message
 
 
 def test_a_second_signal_ends_at_once_but_not_one_that_a_launcher_passes_on(monkeypatch: pytest.MonkeyPatch, capfd) -> None:
@@ -29,6 +30,7 @@ def test_a_second_signal_ends_at_once_but_not_one_that_a_launcher_passes_on(monk
     assert request.exit_signal(by_file=False) == signal.SIGINT
     assert signal.getsignal(signal.SIGINT) is before
     told = capfd.readouterr().err
+    message(told, "stopping after this update", "wait", "stopped after update", "KeyboardInterrupt", "without saving")
     assert told.count("stopping after this update") == 1 and told.count("stopped at once") == 1
 
 
