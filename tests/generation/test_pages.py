@@ -23,8 +23,9 @@ ON_A_TEST = ("--steps", "1")
 def test_the_commands_of_the_page_draw(tiny_v1: Path, lora: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: F811
     monkeypatch.chdir(tmp_path)
     shutil.copy(tiny_v1, "v1-5-pruned-emaonly.safetensors")
+    Path("output").mkdir()
     for name in ("dog.safetensors", "style.safetensors"):
-        shutil.copy(lora, name)
+        shutil.copy(lora, Path("output", name))
     save_file({"emb_params": torch.ones(1, 64)}, "zxq.safetensors")
     Path("prompts.txt").write_text("a dog --d 1 --w 64 --h 64\n", encoding="utf-8")
     Image.effect_noise((64, 64), 50).convert("RGB").save("photo.png")
@@ -37,7 +38,7 @@ def test_the_commands_of_the_page_draw(tiny_v1: Path, lora: Path, tmp_path: Path
         sizes = [] if "--image_path" in options else ["--W", "64", "--H", "64"]
         options = [option.replace("--w 512 --h 512", "--w 64 --h 64") for option in options]
         assert run_in_process(gen_img.main, *options, *ON_A_TEST, *sizes) == 0
-        count = len(list(Path("pictures").glob("*.png")))
+        count = len(list(Path("images").glob("*.png")))
         assert count > drawn
         drawn = count
 

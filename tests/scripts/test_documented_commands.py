@@ -32,10 +32,10 @@ CONFIGS = {
 
 
 def commands(page: str) -> list[list[str]]:
-    """The `accelerate launch` commands of a page: the script and its options."""
+    """The `accelerate launch` commands of a page: the script and its options. One that ends in … is only the start of a command."""
     text = (DOCS / page).read_text(encoding="utf-8")
     found = re.findall(r"^ *accelerate launch (?:.*\\\n)*.*$", text, re.MULTILINE)
-    words = [shlex.split(command.replace("\\\n", " ")) for command in found]
+    words = [shlex.split(command.replace("\\\n", " ")) for command in found if not command.endswith("…")]
     return [line[next(place for place, word in enumerate(line) if word.endswith(".py")) :] for line in words]
 
 
