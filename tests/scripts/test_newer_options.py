@@ -129,6 +129,16 @@ def test_what_is_told_goes_into_the_file_at_the_level_asked_for(train: Train, tm
     assert "--console_log_file" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(("name", "content"), [("lora.pt", b"text"), ("data.toml", b""), ("a.PNG", b"x"), ("weights", b"PK\3\4\0\0")])
+def test_a_file_that_is_no_log_is_not_overwritten_by_one(
+    train: Train, tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str, content: bytes
+) -> None:
+    (tmp_path / name).write_bytes(content)
+    train("refused", exit_code=2, console_log_file=tmp_path / name, dry_run=True)
+    refusal(capsys.readouterr().err, "PATH-011", "--console_log_file", tmp_path / name)
+    assert (tmp_path / name).read_bytes() == content
+
+
 def test_options_are_kept_in_the_tensorboard_log_without_paths_and_secrets(train: Train, tmp_path: Path) -> None:
     pytest.importorskip("tensorboard")
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
