@@ -165,6 +165,7 @@ def _one(folders: WorkingFolders, places: dict[str, str], tried: Case, again: st
         _empty(root)
     if folders.shared() != folders.shared_at_first:
         outcome, more = "changed an input", more + "    a shared input was changed in place\n"
+        folders.shared_at_first = folders.shared()  # the next case is judged by itself
     return outcome, shown + more + "\n".join("    " + line[:400] for line in said.splitlines()[-14:]), answer.cpu
 
 
