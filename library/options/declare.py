@@ -36,6 +36,7 @@ PathUse = typing.Literal[
     "model",  # a file or folder that is read; if it does not exist, the name may be on the Hub
     "folder that is filled",  # read, created if missing, and completed
     "new file",  # written
+    "new text",  # written as text; never replaces a file that is not text
     "new folder",  # created, and written to
     "new file or folder",  # one or the other is written
     "part of a name",  # of a file that is written

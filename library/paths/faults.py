@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
 from library.errors import Problem, coded
 from library.options.suggest import missing_path
 from library.paths.listing import walk
-from library.paths.look import LONGEST_PART, Look, Thing, look, shown, standing
+from library.paths.look import LONGEST_PART, Look, Thing, is_file, look, shown, standing
 from library.paths.opening import open_file
 
 _FILES = (".safetensors", ".ckpt", ".pt")  # extensions of single files, where a folder is possible too
+_SNIFFED = 1 << 16  # bytes read to see whether a file is text
 _DEPTH = 3  # levels of folders that are checked in a model or state
 _CODES = {
     Thing.DANGLING: "PATH-006",
@@ -106,6 +108,18 @@ def new_file_fault(path: Path | str) -> Problem | None:
     if seen.thing in (Thing.FILE, Thing.MISSING):
         return _unwritable(path, path.absolute().parent)
     return _closed(path, seen)
+
+
+def new_text_fault(path: Path | str) -> Problem | None:
+    """The same for a file that is written as text: it never replaces one that is not text, such as a model or an image."""
+    if fault := new_file_fault(path):
+        return fault
+    if not is_file(path):
+        return None
+    with suppress(OSError), open_file(path) as file:
+        if b"\0" in file.read(_SNIFFED):
+            return coded("PATH-011", f"{shown(path)} already exists, is not a text file and would be overwritten; choose another name")
+    return None
 
 
 def new_folder_fault(path: Path | str) -> Problem | None:

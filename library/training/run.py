@@ -4,24 +4,23 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
 from typing import TypeVar
 
 from library.caption_rewriting import RewriteCaption
 from library.console import is_main_process, log, only_tells, tell_as
 from library.errors import UserError, coded
-from library.files import IMAGE_EXTENSIONS, tidy
+from library.files import tidy
 from library.hub import fetch_state
 from library.light_imports.models import import_models
 from library.method import Method
 from library.model.files.facts import check_flags, inspect
 from library.options.groups.scripts import TrainingScript
 from library.options.rules.check import check
+from library.options.rules.declared_paths import own_input_faults
 from library.options.rules.launch_rules import compile_backend
-from library.paths.faults import new_file_fault
-from library.paths.look import expanded, is_file
-from library.paths.opening import open_file
+from library.paths.faults import new_text_fault
+from library.paths.look import expanded
 from library.training.logs.tracker_settings import tracker_settings
 from library.training.optim.choices import check_choices
 from library.training.planning.collection import seldom_collected
@@ -36,9 +35,6 @@ from library.training.states.accelerate_state import AccelerateState
 from library.training.states.saved_state import SavedState, read_state
 
 S = TypeVar("S", bound=TrainingScript)
-_DATA = IMAGE_EXTENSIONS | {  # files that are no logs even where they are text or empty
-    *(".safetensors", ".ckpt", ".pt", ".pth", ".bin", ".npz", ".toml", ".json", ".jsonl", ".yaml", ".yml", ".caption", ".py", ".html")
-}
 
 
 def run(
@@ -105,26 +101,17 @@ def _tidy_up(options: TrainingScript) -> None:
 def _tell_as_asked(options: TrainingScript) -> None:
     """Apply --console_log_level and --console_log_file."""
     file = options.logging.console_log_file
-    if file is not None and file != os.devnull and (fault := new_file_fault(expanded(Path(file)))):
-        raise UserError(fault.reworded(f"{options.origin('console_log_file')}: {fault}"))
-    if file is not None and _has_other_data(expanded(Path(file))):
-        what = "already exists, is no log and would be overwritten"
-        raise UserError(coded("PATH-011", f"{options.origin('console_log_file')}: {file}: {what}; choose another file, such as run.log"))
+    if file is not None and file != os.devnull:
+        if fault := new_text_fault(expanded(Path(file))):
+            raise UserError(fault.reworded(f"{options.origin('console_log_file')}: {fault}"))
+        if faults := [*own_input_faults(options, "console_log_file")]:
+            raise UserError(*faults)
     try:
         tell_as(options.logging.console_log_level, None if file is None else expanded(Path(file)))
     except OSError as fault:
         reason = fault.strerror or str(fault)
         place = f"{options.origin('console_log_file')}: {file}"
         raise UserError(coded("DISK-004", f"{place}: cannot be written ({reason}); choose a file in an existing folder")) from None
-
-
-def _has_other_data(path: Path) -> bool:
-    """Whether the file exists and is not a log that may be replaced: it is named as data, or is not text."""
-    if not is_file(path):
-        return False
-    with suppress(OSError), open_file(path) as file:
-        return path.suffix.lower() in _DATA or b"\0" in file.read(1 << 16)
-    return False
 
 
 def _saved(options: TrainingScript) -> SavedState | AccelerateState | None:

@@ -129,14 +129,19 @@ def test_what_is_told_goes_into_the_file_at_the_level_asked_for(train: Train, tm
     assert "--console_log_file" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize(("name", "content"), [("lora.pt", b"text"), ("data.toml", b""), ("a.PNG", b"x"), ("weights", b"PK\3\4\0\0")])
-def test_a_file_that_is_no_log_is_not_overwritten_by_one(
-    train: Train, tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str, content: bytes
+@pytest.mark.parametrize("option", ["console_log_file", "report_html"])
+def test_a_text_overwrites_no_binary_file_and_no_file_that_the_command_reads(
+    train: Train, tmp_path: Path, capsys: pytest.CaptureFixture[str], option: str
 ) -> None:
-    (tmp_path / name).write_bytes(content)
-    train("refused", exit_code=2, console_log_file=tmp_path / name, dry_run=True)
-    refusal(capsys.readouterr().err, "PATH-011", "--console_log_file", tmp_path / name)
-    assert (tmp_path / name).read_bytes() == content
+    model, prompts = tmp_path / "lora.bak", tmp_path / "prompts.txt"
+    model.write_bytes(b"PK\3\4\0\0")
+    prompts.write_text("a cat\n", encoding="utf-8")
+    samples = {"sample_prompts": prompts, "sample_every_n_epochs": 1}
+    for target in (model, prompts):
+        before = target.read_bytes()
+        train("refused", exit_code=2, dry_run=True, **samples, **{option: target})
+        refusal(capsys.readouterr().err, "PATH-011", f"--{option}", target)
+        assert target.read_bytes() == before
 
 
 def test_options_are_kept_in_the_tensorboard_log_without_paths_and_secrets(train: Train, tmp_path: Path) -> None:

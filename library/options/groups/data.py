@@ -190,7 +190,7 @@ class DataOptions(_OfSomeScripts):
     report_html: Path | None = opt(
         None,
         "With --dry_run: also write the report to this .html file, with thumbnails of the crops and the captions of the first epoch.",
-        path="new file",
+        path="new text",
     )
     max_data_loader_n_workers: int = opt(
         8,

@@ -37,7 +37,7 @@ class LoggingOptions:
     console_log_file: str | None = opt(
         None,
         "Write the console output to this file instead of the screen; an existing file is overwritten. Errors go to both.",
-        path="new file",
+        path="new text",
     )
     console_log_simple: bool = opt(False, "Plain lines without colours and frames, which the suite always writes.")
     wandb_api_key: str | None = opt(None, "Your Weights & Biases key. Never shown, logged or stored.", secret=True)

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Container, Iterator, Mapping
 from pathlib import Path
 
-from library.errors import Problem
+from library.errors import Problem, coded
 from library.options.declare import Option, PathUse, Script, options_of, options_table
 from library.paths import faults
+from library.paths.look import expanded, is_file
 
 _RULES: Mapping[PathUse, Callable[[str], Problem | None]] = {
     "file": faults.file_fault,
@@ -15,11 +16,13 @@ _RULES: Mapping[PathUse, Callable[[str], Problem | None]] = {
     "model": faults.model_fault,
     "folder that is filled": faults.filled_folder_fault,
     "new file": faults.new_file_fault,
+    "new text": faults.new_text_fault,
     "new folder": faults.new_folder_fault,
     "new file or folder": faults.new_file_or_folder_fault,
     "part of a name": faults.part_fault,
     "part of a path": lambda text: faults.part_fault(text, folders=True),
 }
+_READ: tuple[PathUse, ...] = ("file", "model")
 
 
 def path_faults(options: Script, idle: Container[str] = ()) -> Iterator[Problem]:
@@ -31,6 +34,21 @@ def path_faults(options: Script, idle: Container[str] = ()) -> Iterator[Problem]
         for text in _texts(values[option.field]):
             if fault := fault_of(option, text):
                 yield fault.reworded(f"{options.origin(option.field)}: {fault}")
+
+
+def own_input_faults(options: Script, field: str) -> Iterator[Problem]:
+    """Yield an error if the text file that option `field` writes is one that another option of the command reads."""
+    values = options_table(options)
+    for target in _texts(values[field]):
+        for option in options_of(type(options)):
+            if option.path in _READ and any(_is_same(Path(target), Path(text)) for text in _texts(values[option.field])):
+                what = f"is the file of --{option.field}, which would be overwritten"
+                yield coded("PATH-011", f"{options.origin(field)}: {target} {what}; choose another name")
+
+
+def _is_same(one: Path, other: Path) -> bool:
+    one, other = expanded(one), expanded(other)
+    return is_file(one) and is_file(other) and one.samefile(other)
 
 
 def fault_of(option: Option, text: str) -> Problem | None:

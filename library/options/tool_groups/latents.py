@@ -21,7 +21,7 @@ class PrepareFilesOptions:
     train_data_dir: Path = word("The folder of the images; the latents are written next to them.", path="folder")
     in_json: Path = word("The metadata file to read.", path="file")
     out_json: Path = word(
-        "The metadata file to write, with the train_resolution of each image; may be the one that is read.", path="new file"
+        "The metadata file to write, with the train_resolution of each image; may be the one that is read.", path="new text"
     )
     model_name_or_path: str = word(
         "The model to train, or its VAE alone: a checkpoint, VAE file, Diffusers folder or Hugging Face id.", path="model"

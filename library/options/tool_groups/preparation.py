@@ -160,7 +160,7 @@ class TagFileOptions:
     output_path: Path | None = opt(
         None,
         "Write all tags to this one file instead: .jsonl with one image per line, otherwise a JSON table with tags and image_size.",
-        path="new file",
+        path="new text",
     )
     caption_extension: str = opt(".txt", _EXTENSION.format(what="tag"), aliases=("caption_extention",), path="part of a name")
     caption_separator: str = opt(", ", "Separator between tags.")
@@ -185,7 +185,7 @@ class MergeOptions:
     """Images and metadata"""
 
     train_data_dir: Path = word("The folder of the images and of the files next to them.", path="folder")
-    out_json: Path = word("The metadata file to write.", path="new file")
+    out_json: Path = word("The metadata file to write.", path="new text")
     in_json: Path | None = opt(None, "The metadata file to start from. Default: the one to be written, if it exists.", path="file")
     full_path: bool = opt(False, "Name images by their full path, so that one file can cover several folders.")
     recursive: bool = opt(False, "Include the images in subfolders.")
@@ -229,7 +229,7 @@ class CleanOptions:
     """Metadata"""
 
     in_json: Path = word("The metadata file to read.", path="file")
-    out_json: Path = word("The metadata file to write; may be the one that is read.", path="new file")
+    out_json: Path = word("The metadata file to write; may be the one that is read.", path="new text")
     rules: Path | None = opt(None, "Your table of cleaning rules (TOML). Default: finetune/cleaning_rules.toml.", path="file")
     debug: bool = opt(False, "Print each caption and tag list that changes, before and after.")
 

@@ -15,7 +15,8 @@ from library.data.scan.findings import ERROR, WARNING, Finding
 from library.errors import UserError, coded, first_line
 from library.files import NOT_UNICODE, atomic_write
 from library.options.groups.scripts import TrainingScript
-from library.paths.faults import new_file_fault
+from library.options.rules.declared_paths import own_input_faults
+from library.paths.faults import new_text_fault
 from library.training.planning.custom_dataset import CustomDataset
 from library.training.planning.data_facts import tag_frequency
 from library.training.planning.inputs import Inputs, data_lines
@@ -35,6 +36,8 @@ def tell_report(report: Report, options: TrainingScript, rewrite: RewriteCaption
     sys.stdout.write(as_text(report))
     sys.stdout.flush()
     if options.data.report_html is not None:
+        if faults := [*own_input_faults(options, "report_html")]:
+            raise UserError(*faults)
         _write(options.data.report_html, report, options, rewrite, "--report_html")
     errors = len(report.of_level(ERROR))
     if errors:
@@ -145,7 +148,7 @@ def _key(title: str) -> int:
 
 
 def _write(path: Path, report: Report, options: TrainingScript, rewrite: RewriteCaption | None, option: str) -> None:
-    if wrong := new_file_fault(path):
+    if wrong := new_text_fault(path):
         raise UserError(wrong.reworded(f"{option}: {wrong}"))
     draws = None if report.inputs is None else draws_of(options, report.inputs, rewrite)
     text = as_page(report, draws, seed_given=options.training.seed is not None)
