@@ -16,8 +16,9 @@ from typing import IO, TYPE_CHECKING, Any
 from library.containers.archives import DAMAGED, Archive, open_archive
 from library.containers.dtypes import WIDTHS
 from library.containers.inert_pickle import MOST_BYTES, InertUnpickler
-from library.containers.safetensors_header import LONGEST_NAME, is_text
+from library.containers.safetensors_header import LONGEST_NAME
 from library.containers.stand_ins import StoredTensor
+from library.parsing.signs import is_text
 from library.paths.opening import open_file
 
 if TYPE_CHECKING:

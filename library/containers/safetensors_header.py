@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ from pathlib import Path
 
 from library.containers.dtypes import WIDTHS
 from library.parsing.json_text import parse_json
+from library.parsing.signs import is_text
 from library.paths.opening import open_file, regular
 
 MAX_HEADER = 100_000_000  # bytes; safetensors' own limit
@@ -19,7 +19,6 @@ MOST_PIECES = 3_000_000  # of a header: a full model has 20,000, training metada
 LONGEST_NAME = 1000  # characters of a tensor's name; models have up to 150
 MOST_AXES, LONGEST_AXIS = 32, 1 << 40  # of a tensor; torch limits the total to 2⁶³
 _DAMAGED = "its header is damaged"
-_HALF_SIGN = re.compile("[\ud800-\udfff]")  # an unpaired UTF-16 surrogate, which no encoding can write
 
 
 class HeaderFault(ValueError):
@@ -55,11 +54,6 @@ def read_header(path: Path) -> Header:
     places = [(*_place(name, entry), name) for name, entry in table.items()]
     _check_places(places, size - 8 - length, size)
     return Header({name: (dtype, shape) for _, _, dtype, shape, name in places}, metadata)
-
-
-def is_text(value: object) -> bool:
-    """Whether the value is a text that can be written to a file."""
-    return isinstance(value, str) and _HALF_SIGN.search(value) is None
 
 
 def check_shape(shape: object) -> tuple[int, ...]:

@@ -14,11 +14,12 @@ from typing import TYPE_CHECKING, Protocol
 from library.containers.archives import DAMAGED
 from library.containers.dtypes import TORCH_NAMES, WIDTHS, torch_dtype
 from library.containers.pickles import NO_TABLE, Pickled, read_pickled
-from library.containers.safetensors_header import MAX_HEADER, HeaderFault, is_text, read_header
+from library.containers.safetensors_header import MAX_HEADER, HeaderFault, read_header
 from library.containers.uncached import Uncached
 from library.errors import UserError, coded, first_line
 from library.parsing.bounds import TooMuch
 from library.parsing.json_text import parse_json
+from library.parsing.signs import is_text
 from library.paths.look import is_file
 from library.paths.opening import open_file, read_text, regular
 

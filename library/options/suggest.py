@@ -92,9 +92,13 @@ def missing_path(path: Path, folder: bool = False) -> str:
         part = part.parent
     near = _sibling(part)
     where = f" (folder {part} does not exist)" if part != path else ""
-    sign = next((sign for sign in _NO_BACKSLASH if sign in str(path)), None)
-    remedy = f"; it contains {sign}, which is not a backslash: write / instead" if sign else ""
-    return f"{what}{where}" + (f"; did you mean {part.parent / near}?" if near else remedy)
+    return f"{what}{where}" + (f"; did you mean {part.parent / near}?" if near else backslash_hint(path))
+
+
+def backslash_hint(path: Path) -> str:
+    """'; it contains ¥, …' for a path with a sign that some fonts show instead of a backslash; empty without one."""
+    sign = next((sign for sign in _NO_BACKSLASH if sign in str(path)), "")
+    return f"; it contains {sign}, which is not a backslash: write / instead" if sign else ""
 
 
 def _sibling(path: Path) -> str | None:

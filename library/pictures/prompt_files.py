@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
@@ -11,14 +10,12 @@ from library.errors import Problem, UserError, coded
 from library.options.bounds import PIXELS_OF_A_LATENT
 from library.parsing.bounds import TooMuch
 from library.parsing.json_text import JsonFault, parse_json
-from library.parsing.scripts import not_latin
+from library.parsing.signs import is_text, not_latin
 from library.parsing.toml_text import TomlFault, lacks_quotes, parse_toml
 from library.paths.faults import file_fault
 from library.paths.opening import read_text
 from library.pictures.prompt_options import PICTURES, SAMPLES, TRAINING_SAMPLES, Entry, Language, read_line, read_table
 from library.words import counted, cut
-
-_HALF_SIGN = re.compile("[\ud800-\udfff]")
 
 
 @dataclass(frozen=True)
@@ -158,7 +155,7 @@ def _text_of(path: Path, where: str) -> str:
 def _not_text(entry: Entry) -> Iterator[Problem]:
     """Half of a surrogate pair: a byte that this system's encoding does not know, or an incomplete escape of JSON."""
     for name in ("prompt", "negative"):
-        if _HALF_SIGN.search(text := str(entry.values.get(name, ""))):
+        if not is_text(text := str(entry.values.get(name, ""))):
             yield coded("CFG-013", f"{entry.place}: {cut(text, 40)!a} has a character that is not valid text; type it again, or remove it")
 
 

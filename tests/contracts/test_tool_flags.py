@@ -36,8 +36,10 @@ def flags_of(spec: type[Tool]) -> set[str]:
 
 @cache
 def names_in(path: Path) -> dict[str, list[ast.AST]]:
-    """What each name at the top of a file stands for: function, value or import."""
-    found: dict[str, list[ast.AST]] = {}
+    """What each name at the top of a file stands for: function, value or import; fixtures of the folder's conftest.py too."""
+    shared = path.with_name("conftest.py")
+    own = path == shared or not shared.is_file()
+    found: dict[str, list[ast.AST]] = {} if own else {name: [*nodes] for name, nodes in names_in(shared).items()}
     for node in ast.parse(path.read_text(encoding="utf-8")).body:
         if isinstance(node, (ast.FunctionDef, ast.ClassDef)):
             found.setdefault(node.name, []).append(node)

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import errno
-import json
 import re
-import shutil
-import statistics
 from collections.abc import Callable
 from dataclasses import replace
 from html.parser import HTMLParser
@@ -19,12 +16,7 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 import gen_img
-import train_network
 from library.generation.checks import NetworkChoice
-from library.generation.comparing.cells import Column
-from library.generation.comparing.columns import in_order, labels_of, network_files
-from library.generation.comparing.grid import title_of
-from library.generation.comparing.losses import standings, verdict
 from library.generation.drawing import Studio
 from library.generation.plan import Picture
 from library.model.load import load
@@ -32,40 +24,12 @@ from library.options.reading.parse import parse
 from library.options.tool_groups.pictures import CompareNetworks
 from library.pictures.prompt_files import SamplePrompt
 from networks.lora import create_network
-from tests.generation.test_gen_img import lora  # noqa: F401  # a fixture
+from tests.generation.conftest import QUICK, Compare
 from tests.generation.test_same_as_samples import pixels
-from tests.messages import message, refusal, refused
+from tests.messages import message, refusal
 from tests.scripts.running import run_in_process
-from tests.scripts.starting import dataset, start
 from tests.small_models import write_checkpoint
 from tools import compare_networks
-
-QUICK = ("--W", "64", "--H", "64", "--steps", "2")
-Compare = Callable[..., Path]
-
-
-@pytest.fixture
-def epochs(lora: Path, tmp_path: Path) -> Path:  # noqa: F811
-    """A folder with three saves of a run, each stronger than the one before."""
-    folder = tmp_path / "run"
-    folder.mkdir()
-    for name, factor in (("dog-000002", 0.2), ("dog-000010", 0.6), ("dog", 1.0)):
-        tensors = {key: tensor * (factor if ".lora_up." in key else 1) for key, tensor in load_file(lora).items()}
-        save_file(tensors, folder / f"{name}.safetensors", {"ss_network_module": "networks.lora"})
-    return folder
-
-
-@pytest.fixture
-def compare(tiny_v1: Path, epochs: Path, tmp_path: Path) -> Compare:
-    """Compares the epochs on the tiny model and returns the folder."""
-
-    def started(*argv: object, code: int = 0) -> Path:
-        folder = tmp_path / "comparison"
-        files = ("--networks", epochs / "dog*.safetensors") if "--networks" not in argv else ()
-        assert run_in_process(compare_networks.main, "--ckpt", tiny_v1, "--outdir", folder, *QUICK, *files, *argv) == code
-        return folder
-
-    return started
 
 
 def cells_of(folder: Path) -> dict[str, int]:
@@ -94,56 +58,6 @@ class Page(HTMLParser):
     def handle_data(self, data: str) -> None:
         if self._tags and self._tags[-1] == "th" and data.strip():
             self.heads.append(data.strip())
-
-
-def test_epochs_stand_in_their_order_and_the_last_file_at_the_end() -> None:
-    names = "dog dog-000010 dog-000002 cat-step00000100 cat-step00000020 cat v10 v9".split()
-    stems = [path.stem for path in in_order(Path(f"{name}.safetensors") for name in names)]
-    assert stems == "cat-step00000020 cat-step00000100 cat dog-000002 dog-000010 dog v9 v10".split()
-
-
-def test_epochs_and_steps_of_a_run_stand_in_order_of_time_if_all_files_name_their_update(tmp_path: Path) -> None:
-    for name, updates in (("dog-000006", 38), ("dog-step00000014", 14), ("dog-000001", 18), ("dog", 42)):
-        save_file({"a.b": torch.zeros(1)}, tmp_path / f"{name}.safetensors", {"ss_steps": str(updates)})
-    names = [str(tmp_path / "dog*.safetensors")]
-    assert [file.stem for file in network_files(names)] == "dog-step00000014 dog-000001 dog-000006 dog".split()
-    save_file({"a.b": torch.zeros(1)}, tmp_path / "dog-000002.safetensors")
-    assert [file.stem for file in network_files(names)] == "dog-000001 dog-000002 dog-000006 dog-step00000014 dog".split()
-
-
-def test_patterns_are_expanded_here_and_every_file_comes_once(epochs: Path) -> None:
-    files = network_files([str(epochs / "dog-0000*.safetensors"), str(epochs / "dog-000010.safetensors")])
-    assert [path.name for path in files] == ["dog-000002.safetensors", "dog-000010.safetensors"]
-    odd = epochs / "dog[1].safetensors"
-    shutil.copy(epochs / "dog.safetensors", odd)
-    assert network_files([str(odd)]) == [odd]  # a file of that very name is no pattern
-    with refused("PATH-001", "--networks", epochs / "cat*"):
-        network_files([str(epochs / "cat*")])
-
-
-def test_a_words_file_beside_its_networks_gets_no_column(epochs: Path) -> None:
-    """As pivotal tuning leaves it: a pattern passes it by, its own name is a mistake."""
-    word = epochs / "dog-my-dog.safetensors"
-    save_file({"emb_params": torch.ones(1, 64)}, word)
-    assert word not in network_files([str(epochs / "dog*.safetensors")])
-    with refused("LORA-001", "--networks", word, "embedding"):
-        network_files([str(word)])
-    with refused("PATH-001", "--networks", "embeddings"):
-        network_files([str(epochs / "*my-dog*")])
-    word.unlink()
-
-
-def test_the_heading_counts_files_and_the_model_without_them_separately() -> None:
-    without = Column(None, 0.0, "without network")
-    a, b = (Column(NetworkChoice(Path(f"{name}.safetensors")), strength, name) for name, strength in (("a", 0.5), ("b", 1.0)))
-    assert title_of([a, replace(a, strength=1.0)]) == "1 file compared"
-    assert title_of([without, a, b]) == "2 files compared, and the model without them"
-    assert title_of([without, a]) == "1 file compared, and the model without it"
-
-
-def test_files_of_the_same_name_are_told_apart_by_their_folders() -> None:
-    assert labels_of([Path("a/dog.safetensors"), Path("b/dog.safetensors")]) == ["a/dog", "b/dog"]
-    assert labels_of([Path("a/dog.safetensors"), Path("b/cat.safetensors")]) == ["dog", "cat"]
 
 
 def test_a_cell_is_the_picture_that_gen_img_draws(compare: Compare, epochs: Path, tiny_v1: Path, tmp_path: Path) -> None:
@@ -178,7 +92,7 @@ def test_the_model_is_loaded_once(compare: Compare, monkeypatch: pytest.MonkeyPa
 
 
 @pytest.mark.parametrize("module", ["networks.lora", "lycoris.kohya"])
-def test_a_network_that_is_taken_off_leaves_the_model_as_it_was(module: str, lora: Path, tiny_v1: Path) -> None:  # noqa: F811
+def test_a_network_that_is_taken_off_leaves_the_model_as_it_was(module: str, lora: Path, tiny_v1: Path) -> None:
     if module == "lycoris.kohya":
         pytest.importorskip("lycoris.kohya")
     options = parse(CompareNetworks, ["--ckpt", str(tiny_v1)])
@@ -268,66 +182,6 @@ def test_large_pictures_are_packed_and_small_ones_stay_as_they_are(tmp_path: Pat
     assert page._embedded(tmp_path / "small.png").startswith("data:image/png;base64,")
     packed = page._embedded(tmp_path / "large.png")
     assert packed.startswith("data:image/webp;base64,") and len(packed) < (tmp_path / "large.png").stat().st_size
-
-
-def test_the_best_is_told_from_others_by_the_noise_of_the_differences() -> None:
-    """Losses that differ much from image to image and little from column to column: the paired standard error of a t-test."""
-    easy, hard = [0.1, 0.2, 0.6, 0.9], [0.11, 0.22, 0.61, 0.93]
-    same = [0.101, 0.199, 0.599, 0.902]
-    columns = standings([hard, easy, same])
-    assert [one.is_best for one in columns] == [False, True, False]
-    differences = [one - other for one, other in zip(hard, easy, strict=True)]
-    assert columns[0].behind == pytest.approx(statistics.fmean(differences))
-    assert columns[0].noise == pytest.approx(np.std(differences, ddof=1) / np.sqrt(4))
-    assert columns[0].is_apart and not columns[2].is_apart
-    said = verdict(["a", "b", "c"], columns, 4)
-    message(said, "b (0.45000, 4 images)")
-    assert said.endswith("times the noise: c")
-    assert standings([[0.1], [0.2]])[1].noise is None and "for a single image" in verdict(["a", "b"], standings([[0.1], [0.2]]), 1)
-    assert standings([[float("nan")] * 2, [0.1, 0.2]])[1].is_best
-
-
-def test_the_loss_is_the_validation_loss_of_the_training(tiny_v1: Path, photos: Path, tmp_path: Path) -> None:
-    config = dataset(tmp_path / "data.toml", photos, subset="validation_split = 0.4")
-    options = {
-        "pretrained_model_name_or_path": tiny_v1, "dataset_config": config, "output_dir": tmp_path, "output_name": "made",
-        "network_module": "networks.lora", "network_dim": 2, "learning_rate": 0.1, "optimizer_type": "SGD", "max_train_steps": 2,
-        "save_every_n_steps": 1, "validate_every_n_steps": 1, "max_data_loader_n_workers": 0, "seed": 1,
-    }  # fmt: skip
-    assert start(train_network.main, **options) == 0
-    lines = [json.loads(line) for line in (tmp_path / "events.jsonl").read_text(encoding="utf-8").splitlines()]
-    trained = [value for line in lines for key, value in line.items() if "validation" in key and isinstance(value, float)]
-    trained += [value for line in lines for key, value in (line.get("values") or {}).items() if "validation" in key]
-    argv = ("--ckpt", tiny_v1, "--networks", tmp_path / "made*.safetensors", "--prompt", "a", "--outdir", tmp_path / "out", *QUICK)
-    assert run_in_process(compare_networks.main, *argv, "--dataset_config", config, "--without") == 0
-    measured = [statistics.fmean(losses) for losses in json.loads((tmp_path / "out" / "losses.json").read_text(encoding="utf-8")).values()]
-    assert len(measured) == 3 and len(trained) >= 3
-    assert all(any(loss == pytest.approx(other, rel=1e-6) for other in trained) for loss in measured), (measured, trained)
-
-
-def test_losses_stand_under_the_columns_and_are_measured_once(
-    compare: Compare, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    import library.generation.comparing.measuring as measuring
-
-    measured = []
-    losses = measuring.Measure.losses
-    monkeypatch.setattr(measuring.Measure, "losses", lambda self: measured.append(1) or losses(self))
-    pictures = tmp_path / "pictures"
-    shutil.copytree(photos, pictures, ignore=shutil.ignore_patterns("0[2-9]*"))
-    for caption in pictures.glob("*.caption"):
-        caption.rename(caption.with_suffix(".words"))
-    argv = ("--prompt", "a", "--images", pictures, "--resolution", "64", "--caption_extension", ".words", "--without")
-    folder = compare(*argv)
-    text = (folder / "index.html").read_text(encoding="utf-8")
-    assert text.count("class=best") == 1 and "lowest validation loss: " in text and len(measured) == 4
-    compare(*argv)
-    assert len(measured) == 4
-    compare(*argv, "--validation_seed", 5)
-    assert len(measured) == 8
-    (folder / "losses.json").write_text("[1", encoding="utf-8")
-    compare(*argv)
-    assert len(measured) == 12
 
 
 @pytest.mark.parametrize(

@@ -9,13 +9,13 @@ from pathlib import Path
 
 from library.files import names_image
 from library.image_endings import remedy, unread_pictures
+from library.options.suggest import backslash_hint
 from library.paths.listing import listing
 from library.paths.look import exists, expanded, is_folder
 from library.words import counted, named
 
 _BLANKS = " \t\u00a0\u3000"
 _QUOTES = "'\"“”„‘’‚`"
-_CURRENCIES = "¥₩"  # some fonts show a backslash as one of these
 
 
 def near_names(path: Path) -> str:
@@ -37,8 +37,7 @@ def _marks(path: Path) -> str:
         *(part if part == path.anchor else part.strip(_BLANKS + _QUOTES) for part in Path(str(path).strip(_BLANKS + _QUOTES)).parts)
     )
     if str(bare) == str(path):
-        sign = next((sign for sign in _CURRENCIES if sign in str(path)), "")
-        return f"; it contains {sign}, which is not a backslash: write / instead" if sign else ""
+        return backslash_hint(path)
     quoted = any(sign in str(path) for sign in _QUOTES)
     what = "quotes inside the quotes" if quoted else "a space at the end of a name"
     if exists(expanded(bare)):

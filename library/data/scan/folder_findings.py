@@ -11,7 +11,7 @@ from library.data.scan.findings import WARNING, Finding
 from library.errors import Problem, coded
 from library.files import IMAGE_EXTENSIONS, compared
 from library.image_endings import listed, remedy, unread_pictures
-from library.parsing.scripts import not_latin
+from library.parsing.signs import not_latin
 from library.words import counted, cut, named
 
 # Files that tools leave next to images and that are not captions.

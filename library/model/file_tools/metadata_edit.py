@@ -9,7 +9,6 @@ import struct
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from library.containers.safetensors_header import is_text
 from library.containers.weights_file import SafetensorsFile, open_weights
 from library.errors import UserError, coded, first_line
 from library.files import atomic_write
@@ -17,6 +16,7 @@ from library.model.files.locate import WEIGHT_SUFFIXES
 from library.parsing.bounds import TooMuch
 from library.parsing.json_text import parse_json
 from library.parsing.literal import parse_literal
+from library.parsing.signs import is_text
 from library.paths.opening import open_file, read_bytes
 
 PIECE = 1 << 22  # bytes copied at once
