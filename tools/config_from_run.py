@@ -17,6 +17,7 @@ if __package__ in (None, ""):
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from library.console import log, run_script
+from library.containers.safetensors_header import read_header
 from library.errors import UserError, coded
 from library.model.family import family_of_base_version
 from library.options.declare import Option, Script, build, options_of
@@ -27,7 +28,7 @@ from library.options.reading.values import Value, from_text, from_toml, from_wor
 from library.options.rules.tool_check import check_paths
 from library.options.tool_groups.formats import ConfigFromRun
 from library.parsing.json_text import parse_json
-from library.parsing.signs import is_text, read_header
+from library.parsing.signs import is_text
 from library.paths.faults import new_file_fault
 from library.paths.opening import read_text
 from library.words import quoted
