@@ -65,7 +65,7 @@ def _cropped(pixels: np.ndarray, placement: Placement) -> np.ndarray:
 
 def with_ours(path: Path, placement: Placement) -> np.ndarray:
     """What the training reads."""
-    return load_image(ImageRecord(path, _sizes[path], "", SubsetOptions(), 0, path.name), placement, 1)
+    return load_image(ImageRecord(path.parent, path.name, _sizes[path], "", SubsetOptions(), 0, path.name), placement, 1)
 
 
 _sizes: dict[Path, tuple[int, int]] = {}

@@ -26,9 +26,13 @@ LARGE_SIDE = 3000  # pixels
 
 @dataclass(frozen=True, slots=True)
 class ImageRecord:
-    """One image of one subset. `size` (width, height) in pixels after EXIF rotation; `key` identifies it for random choices."""
+    """One image of one subset. `size` (width, height) in pixels after EXIF rotation; `key` identifies it for random choices.
 
-    path: Path
+    The folder is one object for all its images: a Path for each image takes 290 bytes more.
+    """
+
+    folder: Path
+    name: str  # of the file below `folder`
     size: tuple[int, int]
     caption: str
     subset: SubsetOptions
@@ -38,6 +42,11 @@ class ImageRecord:
     mask: Path | None = None  # where its loss counts; from its subset's conditioning_data_dir
     converted: bool = False  # its colour profile is converted to sRGB
     fill_mask: Path | None = None  # the area that an inpainting model fills in, from the same folder; None: random for each showing
+
+    @property
+    def path(self) -> Path:
+        """The image file."""
+        return self.folder / self.name
 
 
 @dataclass(frozen=True)
@@ -99,6 +108,7 @@ def survey(blueprint: DatasetBlueprint, index: ScanIndex, skip_unreadable: bool 
     report = _Report(index, findings=[Finding.from_line(WARNING, line) for line in blueprint.findings])
     records: list[ImageRecord] = []
     sizes: dict[tuple[int, int], tuple[int, int]] = {}  # shares one tuple among all images of a size
+    folders: dict[Path, Path] = {}
     subsets: list[list[SubsetOptions]] = [[] for _ in blueprint.datasets]
     for number, dataset in enumerate(blueprint.datasets):
         for position, subset in enumerate(dataset.subsets):
@@ -116,10 +126,11 @@ def survey(blueprint: DatasetBlueprint, index: ScanIndex, skip_unreadable: bool 
             for path, caption, train_resolution in images:
                 size = _size(path, report) if is_image(path) else _size_of_latents(path, train_resolution, report)
                 if size:
-                    key = f"{number}/{position}/{_relative(path, subset.image_dir)}"
-                    size = sizes.setdefault(size, size)
+                    folder, name, key = _split(path, subset.image_dir)
+                    folder, size = folders.setdefault(folder, folder), sizes.setdefault(size, size)
+                    key = f"{number}/{position}/{key}"
                     converted = path in report.converted
-                    records.append(ImageRecord(path, size, caption, subset, number, key, train_resolution, converted=converted))
+                    records.append(ImageRecord(folder, name, size, caption, subset, number, key, train_resolution, converted=converted))
     blueprint = with_sizes(blueprint, subsets, [_largest(records, number) for number in range(len(subsets))])
     _tell_images(report, skip_unreadable)
     if not report.faults and not records:
@@ -257,10 +268,11 @@ def _shown(files: list[str]) -> str:
     return named([Path(file).name for file in files])
 
 
-def _relative(path: Path, folder: Path | None) -> str:
+def _split(path: Path, folder: Path | None) -> tuple[Path, str, str]:
+    """The folder of an image, its name below it, and what identifies it in its subset: the path below `folder`, else the whole path."""
     base = "" if folder is None else f"{folder}{os.sep}"
     if folder and str(path).startswith(base):
-        return str(path)[len(base) :].replace(os.sep, "/")
-    if folder and path.is_relative_to(folder):
-        return path.relative_to(folder).as_posix()
-    return path.as_posix()
+        name = str(path)[len(base) :]
+        return folder, name, name.replace(os.sep, "/")
+    inside = folder is not None and path.is_relative_to(folder)
+    return path.parent, path.name, (path.relative_to(folder) if folder and inside else path).as_posix()

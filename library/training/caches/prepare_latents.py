@@ -128,7 +128,7 @@ def _filled(folder: Path, images: Iterable[Path], sizes: DatasetOptions, flip: b
         except Unreadable as fault:
             faults.add(coded("DATA-001", f"image {path}: {fault}; remove or replace it"))
             continue
-        records.append(ImageRecord(path, size, "", subset, 0, path.relative_to(folder).as_posix()))
+        records.append(ImageRecord(path.parent, path.name, size, "", subset, 0, path.relative_to(folder).as_posix()))
     if not records:
         faults.raise_if_any("", 0)
     data = fill(Scan(DatasetBlueprint((DatasetSpec(sizes, (subset,)),)), tuple(records), ()))

@@ -87,8 +87,8 @@ class CustomDataset:
         subset = SubsetOptions(place=f"{OPTION} {self.name}")
         blueprint = DatasetBlueprint((DatasetSpec(DatasetOptions(self.first.size, 1), (subset,)),))
         size = self.first.size
-        paths = (Path(f"{self.name}[{index}]") for index in range(self.batches))
-        records = tuple(ImageRecord(path, size, "", subset, 0, f"batch {index}") for index, path in enumerate(paths))
+        names = ((index, f"{self.name}[{index}]") for index in range(self.batches))
+        records = tuple(ImageRecord(Path(), name, size, "", subset, 0, f"batch {index}") for index, name in names)
         bucket = Bucket(0, size, tuple((index, 1) for index in range(self.batches)))
         figures = DatasetFigures(self.batches, self.batches, 0, 0, 0, 1, ((size, self.batches),))
         places = (Placement(size, size),) * self.batches

@@ -142,7 +142,7 @@ def data(*subsets: tuple[SubsetOptions, int, tuple[int, int]], options: DatasetO
     """A dataset of (subset, number of images, their size)."""
     blueprint = DatasetBlueprint((DatasetSpec(options, tuple(subset for subset, _, _ in subsets)),))
     records = [
-        ImageRecord(Path(f"{position}/{number}.png"), size, "x", subset, 0, f"0/{position}/{number}.png")
+        ImageRecord(Path(f"{position}"), f"{number}.png", size, "x", subset, 0, f"0/{position}/{number}.png")
         for position, (subset, count, size) in enumerate(subsets)
         for number in range(count)
     ]

@@ -29,9 +29,9 @@ def data(batch_size: int = 2, names: str = "abcdefg", reg: int = 3) -> FilledDat
     subsets = (train, reg_subset) if reg else (train,)
     blueprint = DatasetBlueprint((DatasetSpec(first, subsets), DatasetSpec(second, (other,))))
     sizes = dict(zip("abcdefghij", [*SIZES, (512, 512), (600, 400), (512, 512)], strict=True))
-    records = [ImageRecord(Path(name), sizes[name], name, train, 0, f"0/0/{name}") for name in names]
-    records += [ImageRecord(Path(f"r{n}"), (512, 512), "", reg_subset, 0, f"0/1/r{n}") for n in range(reg)]
-    records += [ImageRecord(Path(name), sizes[name], name, other, 1, f"1/0/{name}") for name in names]
+    records = [ImageRecord(Path(), name, sizes[name], name, train, 0, f"0/0/{name}") for name in names]
+    records += [ImageRecord(Path(), f"r{n}", (512, 512), "", reg_subset, 0, f"0/1/r{n}") for n in range(reg)]
+    records += [ImageRecord(Path(), name, sizes[name], name, other, 1, f"1/0/{name}") for name in names]
     return fill(Scan(blueprint, tuple(records), ()), prior_loss_weight=0.5)
 
 
@@ -242,7 +242,7 @@ def test_a_size_of_which_nothing_is_left_gives_its_batches_to_another() -> None:
 
 def test_repeats_take_eight_bytes_a_draw_and_the_order_is_what_it_was(tmp_path: Path) -> None:
     subset = SubsetOptions(num_repeats=100_000)
-    records = tuple(ImageRecord(Path(name), (64, 64), "", subset, 0, f"0/0/{name}") for name in "abc")
+    records = tuple(ImageRecord(Path(), name, (64, 64), "", subset, 0, f"0/0/{name}") for name in "abc")
     scanned = Scan(DatasetBlueprint((DatasetSpec(DatasetOptions((64, 64), 1), (subset,)),)), records, ())
     tracemalloc.start()
     try:
@@ -275,7 +275,7 @@ def test_regularization_images_have_their_turn_with_repeats_that_count_from_each
 
 def test_an_epoch_that_repeats_make_endless_is_refused() -> None:
     subset = SubsetOptions(num_repeats=1_000_000, place="x.toml: datasets[0].subsets[0]")
-    records = tuple(ImageRecord(Path(str(n)), (64, 64), "", subset, 0, f"0/0/{n}") for n in range(21))
+    records = tuple(ImageRecord(Path(), str(n), (64, 64), "", subset, 0, f"0/0/{n}") for n in range(21))
     scanned = Scan(DatasetBlueprint((DatasetSpec(DatasetOptions((64, 64), 1), (subset,)),)), records, ())
     with refused("DATA-013", "x.toml: datasets[0].subsets[0]", "num_repeats", "21 images", "21,000,000", "20,000,000"):
         fill(scanned)

@@ -144,7 +144,7 @@ def test_shares_of_buckets_by_hand(tmp_path: Path) -> None:
 
 def test_a_pixel_of_rounding_is_no_enlargement() -> None:
     def times(size: tuple[int, int], resized: tuple[int, int]) -> float:
-        return enlargement(ImageRecord(Path("x"), size, "", None, 0, ""), Placement((64, 64), resized))  # type: ignore[arg-type]
+        return enlargement(ImageRecord(Path(), "x", size, "", None, 0, ""), Placement((64, 64), resized))  # type: ignore[arg-type]
 
     assert times((100, 64), (101, 64)) == 1 and times((50, 32), (100, 64)) == 2 and times((200, 128), (100, 64)) == 0.5
     assert cut(Placement((64, 64), (80, 64))) == pytest.approx(0.2)

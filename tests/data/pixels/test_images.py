@@ -18,7 +18,7 @@ from tests.messages import refused
 
 
 def record(path: Path, size: tuple[int, int] = (96, 64), **settings: object) -> ImageRecord:
-    return ImageRecord(path, size, "", SubsetOptions(**settings), 0, "0/0/x")
+    return ImageRecord(path.parent, path.name, size, "", SubsetOptions(**settings), 0, "0/0/x")
 
 
 def as_uint8(image: np.ndarray) -> np.ndarray:
