@@ -13,6 +13,7 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from library.data.batching.buckets import fill
+from library.data.pixels import latent_files
 from library.data.pixels.masks import Masks
 from library.data.scan.metadata import from_metadata
 from library.data.scan.records import scan
@@ -96,7 +97,10 @@ def test_only_some_latents_are_told_and_the_images_are_decoded(folder: Path, tin
     message(output, "latents", "not used")
 
 
-def test_skip_existing_makes_what_is_missing_and_what_does_not_fit(folder: Path, tiny_v1: Path, capsys: pytest.CaptureFixture) -> None:
+def test_skip_existing_makes_what_is_missing_and_what_does_not_fit(
+    folder: Path, tiny_v1: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(latent_files, "_FRESH", 10**18)  # images stay new: older ones would have their times added to the latents
     pictures = folder / "pictures"
     assert prepare(folder, tiny_v1) == 0
     times = {path.name: path.stat().st_mtime_ns for path in pictures.glob("*.npz")}
