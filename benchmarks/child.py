@@ -4,11 +4,19 @@ from __future__ import annotations
 
 import os
 import subprocess
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
+# Linux counts what the starting process had at its largest as the first memory of a new one: a small process starts it.
+_BETWEEN = """
+import os, subprocess, sys
+process = subprocess.Popen(sys.argv[1:], stdout=subprocess.DEVNULL)
+_, status, usage = os.wait4(process.pid, 0)
+print(os.waitstatus_to_exitcode(status), usage.ru_utime + usage.ru_stime, usage.ru_maxrss)
+"""
 
 
 @dataclass(frozen=True)
@@ -25,11 +33,9 @@ def usage_of(command: Sequence[object], codes: Sequence[int] = (0,), **environme
     settings = os.environ | {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"} | environment
     settings.pop("PYTHONDONTWRITEBYTECODE", None)  # users have the suite's modules compiled after the first start
     argv = list(map(str, command))
-    process = subprocess.Popen(argv, cwd=ROOT, env=settings, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
-    assert process.stderr is not None
-    told = process.stderr.read()
-    _, status, usage = os.wait4(process.pid, 0)
-    process.returncode = os.waitstatus_to_exitcode(status)
-    if process.returncode not in codes:
-        raise RuntimeError(f"{argv[1]}: exit code {process.returncode}: {told.decode(errors='replace')[-500:]}")
-    return Usage(usage.ru_utime + usage.ru_stime, usage.ru_maxrss * 1024)  # Linux counts in KiB
+    between = [sys.executable, "-I", "-S", "-c", _BETWEEN]
+    done = subprocess.run([*between, *argv], cwd=ROOT, env=settings, capture_output=True, check=False)
+    code, cpu, peak = done.stdout.split() if done.returncode == 0 else (done.returncode, 0, 0)
+    if done.returncode or int(code) not in codes:
+        raise RuntimeError(f"{argv[1]}: exit code {int(code)}: {done.stderr.decode(errors='replace')[-500:]}")
+    return Usage(float(cpu), int(peak) * 1024)  # Linux counts in KiB

@@ -10,19 +10,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 from tests.attack.values import LONG, TOML_VALUES
-from tests.lying.files import (
-    BOMBS,
-    LYING_KIN,
-    LYING_MODULES,
-    LYING_TENSORS,
-    damaged_zips,
-    lying_safetensors,
-    npy,
-    png,
-    write_lora,
-    write_npz,
-    write_pickle,
-)
+from tests.lying.data_files import npy, png, write_npz
+from tests.lying.headers import lying_safetensors
+from tests.lying.modules import LYING_KIN, LYING_MODULES, write_lora
+from tests.lying.pickles import BOMBS, LYING_TENSORS, damaged_zips, write_pickle
 
 WRONG_JSON = (
     None, True, -1, 0, 1.5, 10**19, -(10**19), "", "x", "\x1b[31m", "a\nb", "\ud800", "é🐾", LONG, "9" * 5_000, [], {}, [[]], ["a"],

@@ -21,6 +21,13 @@ def test_a_child_is_counted_and_one_that_fails_says_why() -> None:
         usage_of([sys.executable, "-c", "import sys; print('no such thing', file=sys.stderr); sys.exit(3)"])
 
 
+def test_the_memory_of_a_child_is_its_own_and_not_that_of_who_starts_it() -> None:
+    held = b"x" * 400_000_000
+    assert usage_of([sys.executable, "-c", "pass"]).peak_bytes < 100_000_000
+    assert usage_of([sys.executable, "-c", "held = b'x' * 150_000_000"]).peak_bytes > 150_000_000
+    assert len(held) == 400_000_000  # still held
+
+
 def test_the_launch_ends_when_the_model_is_loaded_and_the_reports_have_an_index(tmp_path: Path) -> None:
     images = startup.write_images(tmp_path / "images", 60, 6, (160, 120))
     one = startup.dry_run(tmp_path, images, 1)

@@ -50,26 +50,34 @@ def names_in(path: Path) -> dict[str, list[ast.AST]]:
                         found.setdefault(name.id, []).append(node)
         elif isinstance(node, (ast.Import, ast.ImportFrom)):
             for alias in node.names:
-                whole = f"{node.module}.{alias.name}" if isinstance(node, ast.ImportFrom) else alias.name
-                found.setdefault(alias.asname or alias.name, []).append(ast.Constant(whole))
+                one = ast.ImportFrom(node.module, [alias]) if isinstance(node, ast.ImportFrom) else ast.Constant(alias.name)
+                found.setdefault(alias.asname or alias.name, []).append(one)
     return found
 
 
 def texts_of(path: Path, test: str) -> Iterator[str]:
-    """Every text in a test, in its parameters, and in the fixtures, functions, values and imports of its file that it reaches."""
-    known, waiting, seen = names_in(path), [test], set()
+    """Every text in a test, in its parameters, and in the fixtures, functions, values and imports that it reaches in its file and in
+    the files of tests that this one imports from."""
+    waiting: list[tuple[Path, str]] = [(path, test)]
+    seen: set[tuple[Path, str]] = set()
     while waiting:
-        name = waiting.pop()
-        if name in seen:
+        place = waiting.pop()
+        if place in seen:
             continue
-        seen.add(name)
-        for node in (part for whole in known.get(name, ()) for part in ast.walk(whole)):
+        seen.add(place)
+        file, name = place
+        for node in (part for whole in names_in(file).get(name, ()) for part in ast.walk(whole)):
             if isinstance(node, ast.Constant) and isinstance(node.value, str):
                 yield node.value
             elif isinstance(node, ast.Name):
-                waiting.append(node.id)
+                waiting.append((file, node.id))
             elif isinstance(node, ast.arg):
-                waiting.append(node.arg)
+                waiting.append((file, node.arg))
+            elif isinstance(node, ast.ImportFrom) and node.module:
+                yield from (f"{node.module}.{alias.name}" for alias in node.names)
+                helper = ROOT / f"{node.module.replace('.', '/')}.py"
+                if node.module.startswith("tests.") and helper.is_file():
+                    waiting.extend((helper, alias.name) for alias in node.names)
 
 
 def is_named(word: str, texts: list[str]) -> bool:

@@ -20,7 +20,7 @@ from library.data.pixels.latent_files import read_latents
 from library.data.pixels.masks import _stored_opacity
 from library.data.scan.image_headers import ALWAYS_UNPACKED, RICHEST, Unreadable, open_image, read_header
 from library.data.scan.latent_headers import read_foreign
-from tests.lying.files import chunk, npy, png, sound_npz, write_npz, write_packed
+from tests.lying.data_files import chunk, npy, png, sound_npz, write_npz, write_packed
 from tests.messages import refused
 
 ROOT = Path(__file__).parents[2]

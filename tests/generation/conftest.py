@@ -1,4 +1,4 @@
-"""What the tests of generation share: saves of a run, and a comparison of them."""
+"""What the tests of generation share: pictures of the tiny model, a LoRA of it, saves of a run, and a comparison of them."""
 
 from __future__ import annotations
 
@@ -8,16 +8,38 @@ from pathlib import Path
 import pytest
 from safetensors.torch import load_file, save_file
 
-from tests.generation.test_gen_img import lora  # noqa: F401  # a fixture
+import gen_img
+from tests.generation.drawing import QUICK, Draw
 from tests.scripts.running import run_in_process
+from tests.small_models import write_strong_lora
 from tools import compare_networks
 
-QUICK = ("--W", "64", "--H", "64", "--steps", "2")
 Compare = Callable[..., Path]
 
 
 @pytest.fixture
-def epochs(lora: Path, tmp_path: Path) -> Path:  # noqa: F811
+def draw(tiny_v1: Path, tmp_path: Path) -> Draw:
+    """Generates with the tiny model into a new folder and returns the images in order."""
+    count = 0
+
+    def started(*argv: object, ckpt: Path = tiny_v1) -> list[Path]:
+        nonlocal count
+        count += 1
+        folder = tmp_path / f"drawn{count}"
+        assert run_in_process(gen_img.main, "--ckpt", ckpt, "--outdir", folder, *QUICK, *argv) == 0
+        return sorted(folder.iterdir(), key=lambda path: path.name.split("_")[2:3] or path.name)
+
+    return started
+
+
+@pytest.fixture(scope="session")
+def lora(tiny_v1: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A LoRA of the tiny model that changes much, all of its modules alike."""
+    return write_strong_lora(tmp_path_factory.mktemp("lora") / "dog.safetensors", tiny_v1)
+
+
+@pytest.fixture
+def epochs(lora: Path, tmp_path: Path) -> Path:
     """A folder with three saves of a run, each stronger than the one before."""
     folder = tmp_path / "run"
     folder.mkdir()

@@ -12,7 +12,6 @@ from safetensors.torch import save_file
 
 import gen_img
 from examples.photos import write_photos
-from tests.generation.test_gen_img import lora  # noqa: F401  # a fixture
 from tests.scripts.running import run_in_process
 from tests.surgery.test_documented_tools import commands
 from tools import compare_networks
@@ -20,7 +19,7 @@ from tools import compare_networks
 ON_A_TEST = ("--steps", "1")
 
 
-def test_the_commands_of_the_page_draw(tiny_v1: Path, lora: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: F811
+def test_the_commands_of_the_page_draw(tiny_v1: Path, lora: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     shutil.copy(tiny_v1, "v1-5-pruned-emaonly.safetensors")
     Path("output").mkdir()
@@ -43,7 +42,7 @@ def test_the_commands_of_the_page_draw(tiny_v1: Path, lora: Path, tmp_path: Path
         drawn = count
 
 
-def test_the_commands_of_choosing_compare(tiny_v1: Path, lora: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: F811
+def test_the_commands_of_choosing_compare(tiny_v1: Path, lora: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     shutil.copy(tiny_v1, "v1-5-pruned-emaonly.safetensors")
     Path("output").mkdir()

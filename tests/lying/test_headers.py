@@ -10,13 +10,8 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
-from tests.lying.files import (
-    KEY,
-    LYING_KIN,
-    LYING_MODULES,
-    lying_safetensors,
-    write_lora,
-)
+from tests.lying.headers import lying_safetensors
+from tests.lying.modules import KEY, LYING_KIN, LYING_MODULES, write_lora
 from tests.lying.readers import (
     AGAIN,
     LORA_READERS,

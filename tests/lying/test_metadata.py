@@ -9,9 +9,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from tests.lying.files import (
-    write_lora,
-)
+from tests.lying.modules import write_lora
 from tests.lying.readers import (
     OTHER_TOOLS,
     read_network,

@@ -15,12 +15,8 @@ from safetensors.torch import load_file, save_file
 
 from library.containers.weights_file import open_weights
 from library.errors import UserError
-from tests.lying.files import (
-    KEY,
-    chunk,
-    png,
-    write_lora,
-)
+from tests.lying.data_files import chunk, png
+from tests.lying.modules import KEY, write_lora
 from tests.lying.readers import (
     read_embedding,
     read_model,

@@ -14,15 +14,9 @@ import torch
 
 from library.containers.pickles import LEGACY_MAGIC
 from library.containers.weights_file import open_weights
-from tests.lying.files import (
-    BOMBS,
-    KEY,
-    LYING_TENSORS,
-    damaged_zips,
-    stored_tensor,
-    write_packed,
-    write_pickle,
-)
+from tests.lying.data_files import write_packed
+from tests.lying.modules import KEY
+from tests.lying.pickles import BOMBS, LYING_TENSORS, damaged_zips, stored_tensor, write_pickle
 from tests.lying.readers import (
     AGAIN,
     PICKLE_READERS,

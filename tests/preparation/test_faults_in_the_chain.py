@@ -5,6 +5,7 @@ A broken image before the tools that open images, and a caption that is not UTF-
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 from pathlib import Path
@@ -19,6 +20,8 @@ from finetune import (
     prepare_buckets_latents,
     tag_images_by_wd14_tagger,
 )
+from library.data.pixels import latent_files
+from library.files import atomic_write
 from tests.data.material import photo
 from tests.messages import refusals
 from tests.preparation.tiny_blip import write_blip
@@ -92,11 +95,23 @@ def test_what_belongs_into_a_closed_folder_is_told_once_and_the_rest_is_done(wor
 
 
 def test_latents_that_lie_in_a_closed_folder_are_kept_and_need_no_right_to_write(work: Path, models, shut, monkeypatch, capsys) -> None:
+    tried = []
+
+    def write(path: Path):
+        if path.parent.name == "closed":
+            tried.append(path.name)
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+        return atomic_write(path)
+
     with monkeypatch.context() as once_open:
         once_open.setattr(os, "access", lambda path, mode: True)
+        once_open.setattr(latent_files, "_FRESH", 10**18)  # images so new that the latents do not remember their times …
         assert start("latents", models) == 0
     latents = (work / "images" / "closed" / "c.npz").read_bytes()
+    monkeypatch.setattr(latent_files, "_FRESH", -(10**18))  # … and so old at the next start that it adds them to each file, where it may
+    monkeypatch.setattr(latent_files, "atomic_write", write)
     assert start("latents", models, skip_existing=True) == 0
+    assert tried == ["c.npz"]
     assert all("train_resolution" in entry for entry in json.loads(Path("out.json").read_text(encoding="utf-8")).values())
     (work / "closed.json").write_text('{"c": {}}', encoding="utf-8")
     capsys.readouterr()

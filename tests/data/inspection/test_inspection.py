@@ -1,4 +1,4 @@
-"""What the report finds in folders, captions and images beyond the 25 errors of tests/scripts/test_dry_run.py."""
+"""What the report finds in folders, captions and images beyond the 25 errors of tests/scripts/dry_run/test_report.py."""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@ from library.training.optim import stochastic_rounding
 from library.training.optim.optimizer import make_optimizer
 from library.training.optim.stochastic_rounding import stochastic_round
 from tests.messages import refused
-from tests.training.optim.test_optimizer import Toy, take_steps
+from tests.training.optim.toys import Toy, take_steps
 
 HALVES = (torch.bfloat16, torch.float16)
 EACH = ("AdamW", "AdamW8bit", "PagedAdamW8bit", "Lion", "Lion8bit", "SGDNesterov", "SGDNesterov8bit", "AdaFactor", "RMSprop")

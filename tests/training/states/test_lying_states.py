@@ -17,7 +17,7 @@ from library.training.states.accelerate_state import read_accelerate_state
 from library.training.states.accelerate_state_files import _read
 from library.training.states.saved_state import check_contents
 from library.training.states.state_files import TRAINING_FILE, read_training
-from tests.lying.files import BOMBS, damaged_zips, write_pickle
+from tests.lying.pickles import BOMBS, damaged_zips, write_pickle
 from tests.messages import message, refusals, refused
 
 REMEMBERED = {

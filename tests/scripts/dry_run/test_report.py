@@ -4,60 +4,19 @@ from __future__ import annotations
 
 import json
 import re
-import subprocess
-import sys
 from pathlib import Path
 
-import numpy as np
 import pytest
-from PIL import Image
 
 import fine_tune
-import train_network
 import train_textual_inversion
-from library.data.inspection.draw_preview import Draws
 from library.errors import Problem, UserError
 from library.options.groups.scripts import TrainNetwork
 from library.options.reading.parse import parse
 from library.training.optim.choices import check_choices
-from library.training.report import preview, report_page
 from tests.messages import message, refusals
+from tests.scripts.dry_run.starting import SUBSET, alone, described, dry, findings
 from tests.scripts.faulty_dataset import EXPECTED, IMAGES, picture, write_faulty_dataset
-from tests.scripts.starting import dataset, start
-
-ROOT = Path(__file__).parents[2]
-# runs scripts in turn in a separate process and reports exit codes, CPU seconds and heavy packages
-ALONE = """
-import importlib, json, sys, time
-from library.console import run_script
-codes = []
-for script, *argv in json.loads(sys.argv[1]):
-    codes.append(run_script(importlib.import_module(script).main, argv))
-heavy = [name for name in ("torch", "diffusers", "accelerate", "bitsandbytes") if name in sys.modules]
-print(json.dumps({"codes": codes, "cpu": time.process_time(), "heavy": heavy}), file=sys.stderr)
-"""
-
-
-def alone(*commands: list[str]) -> tuple[dict, str]:
-    """Facts and printed text of dry runs in a fresh interpreter."""
-    done = subprocess.run(
-        [sys.executable, "-c", ALONE, json.dumps(commands)], cwd=ROOT, capture_output=True, text=True, encoding="utf-8", timeout=300
-    )
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stderr.splitlines()[-1]), done.stdout
-
-
-def findings(text: str) -> list[tuple[str, str, str]]:
-    """(level, text, remedy) of each finding of a printed report."""
-    items, level = [], ""
-    for line in text.splitlines():
-        if heading := re.match(r"(ERROR|WARNING|NOTE)S", line):
-            level = heading[1].lower()
-        elif level and (item := re.match(r"  \d+\. (.*)", line)):
-            items.append([level, item[1], ""])
-        elif items and (remedy := re.match(r"     → (.*)", line)):
-            items[-1][2] = remedy[1]
-    return [tuple(item) for item in items]
 
 
 def test_each_of_25_planted_faults_is_found_in_one_quick_run_without_torch(tmp_path: Path, tiny_v1: Path) -> None:
@@ -107,33 +66,6 @@ def test_an_optimizer_or_schedule_that_does_not_exist_is_found_and_no_other_refu
     refusals(problems, *asked)
 
 
-@pytest.fixture
-def images(tmp_path: Path) -> Path:
-    """Six images of three shapes with captions; nothing is wrong with them."""
-    (tmp_path / "dog").mkdir()
-    for n, size in enumerate(((160, 160), (160, 160), (192, 128), (192, 128), (128, 192), (128, 192))):
-        picture(n, size).save(tmp_path / f"dog/{n}.png")
-        (tmp_path / f"dog/{n}.txt").write_text(f"my-word, number {n}, grass", encoding="utf-8")
-    return tmp_path / "dog"
-
-
-SUBSET = "caption_extension = '.txt'\nnum_repeats = 3\nshuffle_caption = true\nkeep_tokens = 1\n"
-BUCKETS = "[general]\nenable_bucket = true\nmin_bucket_reso = 64\nmax_bucket_reso = 256\nbucket_reso_steps = 32\n"
-
-
-def described(folder: Path, images: Path, subset: str = SUBSET, resolution: int = 128) -> Path:
-    config = dataset(folder / "set.toml", images, resolution=resolution, batch_size=1, subset=subset)
-    config.write_text(BUCKETS + config.read_text(encoding="utf-8"), encoding="utf-8")
-    return config
-
-
-def dry(config: Path, model: Path, out: Path, main=train_network.main, **options: object) -> int:
-    if main is train_network.main:
-        options = {"network_module": "networks.lora"} | options
-    shared = {"pretrained_model_name_or_path": model, "dataset_config": config, "output_dir": out, "max_train_epochs": 4}
-    return start(main, **(shared | {"dry_run": True} | options))
-
-
 def test_every_script_has_a_dry_run_that_leaves_torch_and_the_disk_alone(images: Path, tmp_path: Path, tiny_v1: Path) -> None:
     config, out = described(tmp_path, images), tmp_path / "out"
     meta = tmp_path / "meta.json"
@@ -180,27 +112,6 @@ def test_figures_are_those_of_the_run(images: Path, tmp_path: Path, tiny_v1: Pat
     ((level, said, _),) = findings(text)
     assert level == "warning"
     message(said, "12 of 30 regularization images")
-
-
-def test_page_shows_crops_and_captions_of_every_bucket_and_lets_nothing_through(
-    images: Path, tmp_path: Path, tiny_v1: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (images / "0.txt").write_text("my-word <script>alert('x')</script> & \"more\", grass", encoding="utf-8")
-    page = tmp_path / "pages" / "report.html"
-    assert dry(described(tmp_path, images), tiny_v1, tmp_path / "out", report_html=page) == 0
-    text = page.read_text(encoding="utf-8")
-    assert text.count("<img src=") == text.count("data:image/jpeg;base64,") == 6 and text.count("<figure>") == 6
-    for bucket in ("96×160", "128×128", "160×96"):
-        assert f"<summary><b>{bucket}</b> 2 images, 6 batches</summary>" in text
-    assert "alert(&#x27;x&#x27;)" in text and "<script" not in text
-    assert "grass, number 2" in text and "number 2, grass" in text  # shuffled otherwise in other draws
-    assert not re.search(r"https?://|<link|@import|url\(", text)  # nothing is fetched
-    assert "prefers-color-scheme: dark" in text
-    monkeypatch.setattr(report_page, "MOST_PICTURES", 3)
-    monkeypatch.setattr(report_page, "LEAST_PICTURES", 1)
-    assert dry(described(tmp_path, images), tiny_v1, tmp_path / "out", report_html=page) == 0
-    text = page.read_text(encoding="utf-8")
-    assert text.count("<figure>") == 3 and "2 images, 1 of them here" in text
 
 
 def test_what_stands_in_the_way_of_the_results_is_told(
@@ -256,101 +167,6 @@ def test_warnings_of_the_word_and_its_vectors_in_long_captions_are_in_the_report
     message(report[1][1], "5 captions", "“, grass”")
     assert dry(config, tiny_v1, tmp_path / "out", main, token_string="my-word", num_vectors_per_token=70) == 0
     assert "captions are longer" not in capsys.readouterr().out
-
-
-def test_debug_dataset_without_a_screen_writes_the_page_and_trains_nothing(
-    images: Path, tmp_path: Path, tiny_v1: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(preview, "has_screen", lambda: False)
-    out = tmp_path / "out"
-    assert dry(described(tmp_path, images), tiny_v1, out, dry_run=False, debug_dataset=True, seed=5) == 0
-    assert [one.name for one in out.iterdir()] == ["dataset.html"]
-    assert (out / "dataset.html").read_text(encoding="utf-8").count("<figure>") == 6
-
-
-class Screen:
-    """Replaces OpenCV's windows: presses the keys that it was given, and records what is shown."""
-
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, keys: str) -> None:
-        self.shown: list[np.ndarray] = []
-        pressed = iter(keys)
-        monkeypatch.setattr(preview, "has_screen", lambda: True)
-        monkeypatch.setattr("cv2.namedWindow", lambda *args: None)
-        monkeypatch.setattr("cv2.destroyAllWindows", lambda: None)
-        monkeypatch.setattr("cv2.imshow", lambda title, pixels: self.shown.append(pixels))
-        monkeypatch.setattr("cv2.waitKey", lambda wait: ord(next(pressed)))
-
-
-def test_window_shows_image_by_image_s_skips_a_batch_e_an_epoch_and_escape_ends(
-    images: Path, tmp_path: Path, tiny_v1: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    config = described(tmp_path, images)
-    config.write_text(config.read_text(encoding="utf-8").replace("batch_size = 1", "batch_size = 3"), encoding="utf-8")
-    screen = Screen(monkeypatch, "  S e \x1b")
-    assert dry(config, tiny_v1, tmp_path / "out", dry_run=False, debug_dataset=True, seed=5) == 0
-    places = [tuple(map(int, place)) for place in re.findall(r"epoch (\d+), batch (\d+) of 6, image (\d+) of 3", capsys.readouterr().out)]
-    assert places == [(1, 1, 1), (1, 1, 2), (1, 1, 3), (1, 2, 1), (1, 2, 2), (2, 1, 1), (2, 1, 2)]
-    assert len(screen.shown) == 7 and not (tmp_path / "out").exists()
-
-
-def test_what_is_shown_is_what_the_loader_makes(images: Path, tmp_path: Path) -> None:
-    """Pixels and texts of every draw of two epochs, with flips, random crops and all caption options."""
-    from library.data.batching.sampler import EpochSampler
-    from library.data.loading.dataset import PlannedUpdates, TrainingDataset
-    from tests.data.material import filled, shout, tokenize
-
-    subset = SUBSET + "flip_aug = true\nrandom_crop = true\ncaption_dropout_rate = 0.2\ntoken_warmup_step = 0.3"
-    data = filled(tmp_path, BUCKETS + f"[[datasets]]\nresolution = 128\n[[datasets.subsets]]\nimage_dir = '{images}'\n{subset}\n")
-    sampler = EpochSampler(data, 3)
-    dataset_, draws = TrainingDataset(data, tokenize, shout, PlannedUpdates(36, 2)), Draws(data, sampler, shout, 36, 2)
-    requests = [request for epoch in range(2) for batch in sampler.epoch(epoch) for request in batch]
-    assert len(requests) == 36
-    for request in requests:
-        assert draws.caption(request) == dataset_.caption(request)
-        assert np.abs(draws.pixels(request) / 127.5 - 1 - dataset_.image(request).transpose(1, 2, 0)).max() < 1e-2
-    assert len({draws.caption(request) for request in requests}) > 12
-
-
-def ramp_and_draws(folder: Path, keys: str):
-    """uint8 [128,256,3] that grows from left to right, the only image of a dataset at 128 px, with the dataset's sampler and draws."""
-    from library.data.batching.sampler import EpochSampler
-    from tests.data.material import filled
-
-    ramp = np.tile(np.arange(256, dtype=np.uint8)[None, :, None], (128, 1, 3))
-    (folder / "dog").mkdir()
-    Image.fromarray(ramp).save(folder / "dog/ramp.png")
-    text = f"[[datasets]]\nresolution = 128\n[[datasets.subsets]]\nimage_dir = '{folder / 'dog'}'\nclass_tokens = 'x'\n{keys}\n"
-    sampler = EpochSampler(filled(folder, text), 1)
-    return ramp, sampler, Draws(sampler.filled, sampler, lambda caption, rng: caption, 1, 1)
-
-
-def test_a_crop_beside_the_middle_stands_in_its_place_mirrored_or_not(tmp_path: Path) -> None:
-    ramp, sampler, draws = ramp_and_draws(tmp_path, "flip_aug = true\nrandom_crop = true")
-    mirrored = set()
-    for epoch in range(8):
-        ((request,),) = sampler.epoch(epoch)
-        shown = draws.with_surroundings(request, 256).astype(int)[64, :, 0]
-        fits = []
-        for whole in (ramp[64, :, 0], ramp[64, ::-1, 0]):
-            near = (np.abs(shown - whole) <= 2) | (np.abs(shown - whole * 0.35) <= 2)
-            fits.append(int(near.sum()) >= 254)  # all except the two columns of the frame
-        assert any(fits)
-        mirrored.add(fits[1])
-    assert mirrored == {True, False}
-
-
-def test_surroundings_are_dark_and_the_crop_stands_in_its_place(tmp_path: Path) -> None:
-    ramp, sampler, draws = ramp_and_draws(tmp_path, "flip_aug = true")
-    seen = set()
-    for epoch in range(8):
-        ((request,),) = sampler.epoch(epoch)
-        shown = draws.with_surroundings(request, 256).astype(int)
-        middle, outside = shown[64, 66:190, 0], shown[64, [*range(62), *range(194, 256)], 0]
-        whole = ramp[64, ::-1, 0] if middle[0] > middle[-1] else ramp[64, :, 0]
-        assert np.abs(middle - whole[66:190]).max() <= 2
-        assert np.abs(outside - whole[[*range(62), *range(194, 256)]] * 0.35).max() <= 2
-        seen.add(bool(middle[0] > middle[-1]))
-    assert seen == {True, False}  # mirrored and not
 
 
 def test_a_caption_without_commas_does_not_fill_the_lists_of_tags(
