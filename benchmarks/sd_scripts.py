@@ -29,7 +29,7 @@ from benchmarks.rounds import ROOT, Job
 
 SHAPES = ((3, 2), (2, 3), (1, 1), (4, 3))  # of the pictures, so that there is more than one bucket
 PICTURES = 16
-COUNTED = re.compile(r"steps:[^\r\n]*?\s(\d+)/\d+ \[")
+COUNTED = re.compile(r"(?:steps|updates):[^\r\n]*?\s(\d+)/\d+ \[")  # sd-scripts and this suite
 METHODS = {
     "lora": ("train_network.py", ("--network_module", "networks.lora", "--network_alpha", "1")),
     "full": ("train_db.py", ()),
