@@ -14,7 +14,8 @@ from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 
-from library.containers.torch_files import ContainsCode, read_plain
+from library.containers.pickles import ContainsCode
+from library.containers.torch_files import read_plain
 from library.containers.uncached import torch_save
 from library.containers.weights_file import open_weights
 from library.errors import UserError, coded
