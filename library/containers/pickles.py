@@ -35,7 +35,7 @@ class ContainsCode(ValueError):
 
 
 def contains_code(name: str) -> ContainsCode:
-    """The fault of a file with code: `name` is the class or function in it, empty if unknown."""
+    """The error for a file with code: `name` is the class or function in it, empty if unknown."""
     return ContainsCode(f"contains code{f' ({cut(name)})' if name and name.isprintable() else ''} and was not read")
 
 
@@ -47,7 +47,7 @@ class Pickled:
     tensors: dict[str, StoredTensor]
     starts: dict[str, int] | None
     prefix: str
-    code: str  # the first class or function beside the weights that is no data, which other readers may run; empty without one
+    code: str  # its first class or function that is not plain data, which other readers may run; empty without one
     counts: dict[str, int] = field(default_factory=dict)  # "epoch" and "global_step" of the training, if the file has them
 
     def read(self, names: Iterable[str]) -> Iterator[tuple[str, Tensor]]:
@@ -70,7 +70,7 @@ class Pickled:
 def read_pickled(path: Path) -> Pickled:
     """The tensors of a `.ckpt`, from its inner table if there is any. Raises ValueError with the reason if the file is invalid.
 
-    A file that has code and no tensors raises its subclass ContainsCode; code beside tensors is left out.
+    A file that has code and no tensors raises its subclass ContainsCode; with tensors, its code is left out.
     """
     if zipfile.is_zipfile(path):
         with open_archive(path) as archive:
@@ -117,7 +117,7 @@ def _refuse_code(path: Path) -> None:
         for _ in range(4):  # magic number, protocol version, machine, content; a plain pickle is the first
             try:
                 code = _load(file)[1].code
-            except ValueError:  # no further pickle, or damage, which is reported as what it is
+            except ValueError:  # no more pickles, or damage, which is reported as what it is
                 return
             if code:
                 raise contains_code(code)

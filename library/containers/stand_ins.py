@@ -36,7 +36,7 @@ OTHER_STORAGES = {
 STORAGE_MODULES = ("torch", "torch.cuda", "torch.storage")
 _LONGEST_KEY = 16  # number of elements of a tuple used as a key
 _PLAIN_KEYS = (str, bytes, int, float, type(None))
-# Classes and functions that stand for numbers, tables and texts, also those that are not read here; all others are code.
+# Classes and functions of numbers, tables and texts, also of kinds that are not read here; all others are code.
 _DATA = re.compile(
     r"torch\.(device|Size|b?float\d\w*|u?int\d+|complex\d+|bool|bits\w+|qu?int\w+)|torch(\.cuda|\.sparse|\.storage)*\.\w*(Storage|Tensor)"
     r"|torch\._utils\._rebuild_\w+|torch\._tensor\._rebuild_from_type_v2|torch\.serialization\._get_layout"
@@ -80,7 +80,7 @@ def is_key(key: object) -> bool:
 
 
 def is_data(module: str, name: str) -> bool:
-    """Whether a class or function of a pickle stands for plain data, so that it is no code."""
+    """Whether a class or function of a pickle is that of plain data, and not code."""
     return _DATA.fullmatch(f"{module}.{name}") is not None
 
 

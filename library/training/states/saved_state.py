@@ -20,6 +20,7 @@ from library.paths.look import is_file, is_folder
 from library.paths.opening import open_file, read_text
 from library.training.states.accelerate_state import AccelerateState, is_accelerate_state, read_accelerate_state
 from library.training.states.state import RunningMean, Standing, TrainState
+from library.words import counted
 
 FORMAT = 1
 FACTS_FILE = "state.json"
@@ -71,7 +72,7 @@ def read_own(folder: Path) -> SavedState:
     for name, size in files.items():
         path = folder / name
         if not is_file(path) or path.stat().st_size != size:
-            problem = "is missing" if not is_file(path) else f"has {path.stat().st_size} bytes instead of {size}"
+            problem = "is missing" if not is_file(path) else f"has {counted(path.stat().st_size, 'byte')} instead of {size}"
             raise UserError(
                 coded("STATE-002", f"--resume {folder}: the state is incomplete: {name} {problem}; copy it again, or use an older state")
             )

@@ -29,6 +29,7 @@ from library.training.states.saved_state import FACTS_FILE, check_contents, crc3
 from library.training.states.snapshot import held_tensors
 from library.training.states.state import TrainState
 from library.training.states.state_parts import StateParts
+from library.words import counted
 
 TRAINING_FILE = "training.pt"
 _REMEMBERED = {"optimizer_class": str, "schedule_class": str, "optimizer": dict, "schedule": dict, "scaler": dict | None}
@@ -67,7 +68,8 @@ def load_weights(folder: Path, method: Method) -> None:
             raise UserError(
                 coded(
                     "STATE-005",
-                    f"--resume {folder}: has other weights than this run trains: {len(wrong)} differ, such as {name} ("
+                    f"--resume {folder}: has other weights than this run trains: "
+                    f"{counted(len(wrong), 'tensor differs', 'tensors differ')}, such as {name} ("
                     f"{_shape(saved, name)} in the state, {_shape(own, name)} here); use the state's model and network options",
                 )
             )
