@@ -31,6 +31,7 @@ from library.parsing.json_text import parse_json
 from library.parsing.signs import is_text
 from library.paths.faults import new_file_fault
 from library.paths.opening import read_text
+from library.paths.shell_words import shell_word
 from library.words import quoted
 
 _NOT_OF_A_RUN = ("config_file", "output_config", "resume", "resume_from_huggingface")  # these belong to the old run
@@ -64,7 +65,7 @@ def main(argv: Sequence[str]) -> None:
         raise UserError(coded("DISK-004", f"{target}: cannot be written ({error.strerror or error})")) from None
     for line in recorded.remarks:
         log.info(line)
-    log.info(f"options written to {target}; use them with: python {recorded.script.name} --config_file {target}")
+    log.info(f"options written to {target}; use them with: python {recorded.script.name} --config_file {shell_word(target)}")
 
 
 def _printable(line: str) -> str:
