@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import shlex
 import subprocess
 import sys
 import time
@@ -22,6 +21,8 @@ from examples.grid import Row, draw_grid
 from examples.photos import write_photos
 from examples.subject import GROUNDS, IDENTIFIER, write_captioned_subject
 from library.console import EXIT_FAULT
+from library.parsing.toml_text import toml_string
+from library.paths.shell_words import shell_word
 from library.telling.streams import install
 
 MODEL = Path("examples/small_model/small_sd.safetensors")
@@ -64,7 +65,7 @@ batch_size = 4
 
 [[datasets]]
 [[datasets.subsets]]
-image_dir = '{images}'
+image_dir = {images}
 caption_extension = '.caption'
 num_repeats = 40            # each picture 40 times an epoch
 """,
@@ -94,7 +95,7 @@ batch_size = 2
 
 [[datasets]]
 [[datasets.subsets]]
-image_dir = '{images}'
+image_dir = {images}
 caption_extension = '.caption'
 num_repeats = 5
 """,
@@ -160,7 +161,7 @@ def _write_inputs(example: Example, folder: Path) -> tuple[list[Path], Path, Pat
     folder.mkdir(parents=True, exist_ok=True)
     images = example.write(folder / example.images)
     config, prompts = folder / "dataset.toml", folder / "prompts.txt"
-    config.write_text(example.config.format(images=(folder / example.images).as_posix()), encoding="utf-8")
+    config.write_text(example.config.format(images=toml_string((folder / example.images).as_posix())), encoding="utf-8")
     size = f"--w {example.side} --h {example.side} --s {STEPS} --l {GUIDANCE:g}"
     lines = [f"{prompt.text} {size} --d {prompt.seed}" for prompt in example.prompts]
     about = "# one sample a line: --w width --h height --s steps --l guidance --d seed"
@@ -202,7 +203,7 @@ def _as_typed(command: Sequence[str], started: str = "accelerate launch") -> str
     """The command in lines of fair length."""
     lines = [started]
     for word in command:
-        quoted = shlex.quote(word)
+        quoted = shell_word(word)
         starts = word.startswith("--") or word.endswith(".py")
         if starts and len(lines[-1]) > 90:
             lines.append(quoted)
@@ -254,21 +255,23 @@ def _say(text: str) -> None:
 
 
 def _say_results(folder: Path, grid: Path, model: Path, example: Example, trained: float, seconds: float) -> None:
-    opened = {"win32": "start", "darwin": "open"}.get(sys.platform, "xdg-open")
+    opened = {"win32": "explorer", "darwin": "open"}.get(sys.platform, "xdg-open")
     prompt = example.prompts[0].text
+    # PowerShell does not run a program between quotes
+    python = sys.executable if os.name == "nt" and " " not in sys.executable else shell_word(sys.executable)
     _say(f"""
         Done in {seconds:.0f} s, of which the training took {trained:.0f} s.
 
         Before and after, at a glance     {grid}
-             {opened} {grid}
+             {opened} {shell_word(grid)}
         The epochs compared, in a browser {folder / COMPARISON / "index.html"}
-             {opened} {folder / COMPARISON / "index.html"}
+             {opened} {shell_word(folder / COMPARISON / "index.html")}
         The LoRA                          {folder / NAME}.safetensors
-             {sys.executable} -c "{SHOW}" {folder / NAME}.safetensors
+             {python} -c "{SHOW}" {shell_word(f"{folder / NAME}.safetensors")}
         The samples of each epoch         {folder / "sample"}
-             {opened} {folder / "sample"}
+             {opened} {shell_word(folder / "sample")}
         The log of losses                 {folder / "logs"}
-             {sys.executable} -m tensorboard.main --logdir {folder / "logs"}
+             {python} -m tensorboard.main --logdir {shell_word(folder / "logs")}
 
         In the pictures above the LoRA acts on “{prompt}”.
         For pictures of your own: put them in a folder, name it in a copy of {folder / "dataset.toml"},

@@ -10,6 +10,7 @@ from library.console import log, run_script
 from library.options.reading.parse import parse
 from library.options.rules.tool_check import check_paths
 from library.options.tool_groups.preparation import CleanCaptionsAndTags
+from library.words import counted
 
 RULES = Path(__file__).with_name("cleaning_rules.toml")
 
@@ -28,7 +29,7 @@ def main(argv: Sequence[str]) -> None:
     cleaned, faults = clean_metadata(metadata, rules, show=print if chosen.debug else None)
     write_metadata_file(chosen.out_json, cleaned, "out_json")
     changed = sum(metadata[key] != entry for key, entry in cleaned.items())
-    done = f"{changed} of {len(cleaned)} entries changed, written to {chosen.out_json}"
+    done = f"{changed} of {counted(len(cleaned), 'entry', 'entries')} changed, written to {chosen.out_json}"
     faults.raise_if_any(done, len(cleaned))
     log.info("%s", done)
 

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from library.console import log, secret_free
 from library.errors import UserError, coded
 from library.paths.look import exists, is_folder
+from library.words import counted
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
@@ -93,7 +94,7 @@ class Uploads:
             return
         left = sum(not over.is_set() for over in self._waiting.values()) + len(self._lost)
         if left:
-            log.info(f"waiting for {left} uploads to {self.repository.id}")
+            log.info(f"waiting for {counted(left, 'upload')} to {self.repository.id}")
         self._jobs.put(None)
         self._thread.join()
 

@@ -43,7 +43,7 @@ class Faults:
         """The lines to show; only the first _MOST_LINES of many."""
         lines = self.lines[:_MOST_LINES]
         if len(self.lines) > _MOST_LINES:
-            lines.append(lines[-1].reworded(f"… and {len(self.lines) - _MOST_LINES} more lines like these"))
+            lines.append(lines[-1].reworded(f"… and {counted(len(self.lines) - _MOST_LINES, 'more line')} like these"))
         for (folder, reason), count in self.folders.items():
             lines.append(
                 coded(

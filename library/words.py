@@ -17,6 +17,11 @@ def counted(number: int, noun: str, plural: str | None = None) -> str:
     return f"{number} {noun if number == 1 else plural or noun + 's'}"
 
 
+def verb(number: float, singular: str, plural: str) -> str:
+    """The form of a verb for this number of things: `verb(1, "is", "are")` is 'is'."""
+    return singular if number == 1 else plural
+
+
 def quoted(value: object, at_most: int = 80) -> str:
     """A value as its repr, with the middle of a long one left out; a long integer as its number of digits."""
     if isinstance(value, int) and not isinstance(value, bool) and value.bit_length() > 100:

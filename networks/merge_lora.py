@@ -15,6 +15,7 @@ from library.errors import UserError, coded
 from library.options.reading.parse import parse
 from library.options.rules.tool_check import check_paths
 from library.options.tool_groups.lora import MergeLora
+from library.words import counted
 
 if TYPE_CHECKING:
     import torch
@@ -29,7 +30,9 @@ def main(argv: Sequence[str]) -> None:
     check_paths(options)
     problems = []
     if merge.ratios and len(merge.ratios) != len(merge.models):
-        problems.append(coded("TOOL-005", f"--ratios: {len(merge.ratios)} values for {len(merge.models)} --models; give one for each"))
+        problems.append(
+            coded("TOOL-005", f"--ratios: {counted(len(merge.ratios), 'value')} for {len(merge.models)} --models; give one for each")
+        )
     if merge.sd_model is not None and (merge.concat or merge.shuffle):
         problems.append(coded("OPT-008", "--concat, --shuffle: only merge LoRAs into one LoRA; remove them or --sd_model"))
     if merge.sd_model is None and save_to.suffix.lower() not in (".safetensors", ".ckpt", ".pt"):

@@ -12,6 +12,7 @@ from library.errors import UserError, coded
 from library.options.reading.parse import parse
 from library.options.rules.tool_check import check_paths
 from library.options.tool_groups.lora import SvdMergeLora
+from library.words import counted
 
 
 def main(argv: Sequence[str]) -> None:
@@ -20,7 +21,9 @@ def main(argv: Sequence[str]) -> None:
     merge, output = options.merge, options.output
     check_paths(options)
     if merge.ratios and len(merge.ratios) != len(merge.models):
-        raise UserError(coded("TOOL-005", f"--ratios: {len(merge.ratios)} values for {len(merge.models)} --models; give one for each"))
+        raise UserError(
+            coded("TOOL-005", f"--ratios: {counted(len(merge.ratios), 'value')} for {len(merge.models)} --models; give one for each")
+        )
 
     from library.console import progress
     from library.lora.block_ratios import read_block_ratios

@@ -17,7 +17,7 @@ if __package__ in (None, ""):
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from library.console import log, run_script
-from library.containers.safetensors_header import read_header
+from library.containers.weights_file import SafetensorsFile, open_weights
 from library.errors import UserError, coded
 from library.model.family import family_of_base_version
 from library.options.declare import Option, Script, build, options_of
@@ -31,6 +31,7 @@ from library.parsing.json_text import parse_json
 from library.parsing.signs import is_text
 from library.paths.faults import new_file_fault
 from library.paths.opening import read_text
+from library.paths.shell_words import shell_word
 from library.words import quoted
 
 _NOT_OF_A_RUN = ("config_file", "output_config", "resume", "resume_from_huggingface")  # these belong to the old run
@@ -64,7 +65,7 @@ def main(argv: Sequence[str]) -> None:
         raise UserError(coded("DISK-004", f"{target}: cannot be written ({error.strerror or error})")) from None
     for line in recorded.remarks:
         log.info(line)
-    log.info(f"options written to {target}; use them with: python {recorded.script.name} --config_file {target}")
+    log.info(f"options written to {target}; use them with: python {recorded.script.name} --config_file {shell_word(target)}")
 
 
 def _printable(line: str) -> str:
@@ -226,12 +227,11 @@ def _json(source: Path) -> dict[str, Any]:
 
 
 def _safetensors_metadata(source: Path) -> dict[str, str]:
-    try:
-        return dict(read_header(source).metadata)
-    except OSError as fault:
-        raise UserError(coded("FILE-001", f"{source}: cannot be read ({fault.strerror})")) from None
-    except ValueError as fault:
-        raise UserError(coded("FILE-005", f"{source}: {fault}; download or copy it again, or use a manifest (.run.json)")) from None
+    file = open_weights(source, "source")
+    if not isinstance(file, SafetensorsFile):
+        remedy = "use a manifest (.run.json)"
+        raise UserError(coded("TOOL-009", f"source {source}: is not a .safetensors file, and only those have metadata; {remedy}"))
+    return dict(file.metadata)
 
 
 if __name__ == "__main__":

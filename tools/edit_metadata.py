@@ -12,6 +12,7 @@ from library.errors import UserError, coded
 from library.options.reading.parse import parse
 from library.options.rules.tool_check import check_paths
 from library.options.tool_groups.formats import EditMetadata
+from library.words import counted
 
 
 def main(argv: Sequence[str]) -> None:
@@ -29,7 +30,8 @@ def main(argv: Sequence[str]) -> None:
     file = open_safetensors(edit.model, "--model")
     metadata = changed(file.metadata, edit.clear, edit.remove, entries)
     write_metadata(file, edit.save_to or edit.model, metadata)
-    log.info("saved %s: %d entries, %d before", edit.save_to or edit.model, len(metadata), len(file.metadata))
+    number = counted(len(metadata), "entry", "entries")
+    log.info(f"saved {edit.save_to or edit.model}: {number}, {len(file.metadata)} before")
 
 
 if __name__ == "__main__":

@@ -24,6 +24,7 @@ from library.containers.stand_ins import (
     Parameters,
     Storage,
     StorageKind,
+    is_data,
     is_key,
 )
 
@@ -63,7 +64,8 @@ class InertUnpickler(pickle._Unpickler):
     """An unpickler that imports and calls nothing but what this file allows. `load` may raise nearly any exception.
 
     `widths` lists every storage in the pickle, including those of optimizers: bytes per element by key. `odd` is True if something was left
-    out because it is not safe as a key or to copy.
+    out because it is not safe as a key or to copy. `code` is the first class or function in it that is no plain data, such as os.system;
+    empty without one.
     """
 
     # inherited attributes that the parent does not declare
@@ -77,11 +79,14 @@ class InertUnpickler(pickle._Unpickler):
         super().__init__(_Source(file))
         self.widths: dict[str, int] = {}
         self.odd = False
+        self.code = ""
         self._copied = 0
 
     def find_class(self, module: str, name: str) -> Any:
         if module in STORAGE_MODULES and (name in STORAGES or name in OTHER_STORAGES):
             return StorageKind(STORAGES.get(name, name))
+        if not self.code and not is_data(module, name):
+            self.code = f"{module}.{name}"
         return ALLOWED.get((module, name), Inert)
 
     def persistent_load(self, pid: object) -> Storage | Inert | type[Inert]:

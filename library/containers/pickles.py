@@ -20,6 +20,7 @@ from library.containers.safetensors_header import LONGEST_NAME
 from library.containers.stand_ins import StoredTensor
 from library.parsing.signs import is_text
 from library.paths.opening import open_file
+from library.words import cut
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -27,6 +28,15 @@ if TYPE_CHECKING:
 LEGACY_MAGIC = 0x1950A86A20F9469CFC6C  # first number of a file that torch.save wrote before torch 1.6
 NO_TABLE = "has no table of weights"  # of an undamaged file with other content
 _ALWAYS_SPREAD = 1 << 24  # bytes by which a tensor may exceed its storage by showing the same values repeatedly
+
+
+class ContainsCode(ValueError):
+    """The file contains code, which was not executed."""
+
+
+def contains_code(name: str) -> ContainsCode:
+    """The error for a file with code: `name` is the class or function in it, empty if unknown."""
+    return ContainsCode(f"contains code{f' ({cut(name)})' if name and name.isprintable() else ''} and was not read")
 
 
 @dataclass(frozen=True)
@@ -37,6 +47,7 @@ class Pickled:
     tensors: dict[str, StoredTensor]
     starts: dict[str, int] | None
     prefix: str
+    code: str  # its first class or function that is not plain data, which other readers may run; empty without one
     counts: dict[str, int] = field(default_factory=dict)  # "epoch" and "global_step" of the training, if the file has them
 
     def read(self, names: Iterable[str]) -> Iterator[tuple[str, Tensor]]:
@@ -57,25 +68,29 @@ class Pickled:
 
 
 def read_pickled(path: Path) -> Pickled:
-    """The tensors of a `.ckpt`, from its inner table if there is any. Raises ValueError with the reason if the file is invalid."""
+    """The tensors of a `.ckpt`, from its inner table if there is any. Raises ValueError with the reason if the file is invalid.
+
+    A file that has code and no tensors raises its subclass ContainsCode; with tensors, its code is left out.
+    """
     if zipfile.is_zipfile(path):
         with open_archive(path) as archive:
-            prefix, content, _ = _load_zipped(archive)
-            tensors = _tensors(content)
+            prefix, content, unpickler = _load_zipped(archive)
+            tensors = _tensors(content, unpickler.code)
             keys = {stored.storage.key: stored.dtype for stored in tensors.values()}
             sizes = {key: archive.size(f"{prefix}/data/{key}") for key in keys}
         _check_spans(tensors, sizes)
-        return Pickled(path, tensors, None, prefix, _counts(content))
+        return Pickled(path, tensors, None, prefix, unpickler.code, _counts(content))
     with open_file(path) as file:
-        if _load(file)[0] != LEGACY_MAGIC:
-            raise ValueError("is not a checkpoint")
+        magic, unpickler = _load(file)
+        if magic != LEGACY_MAGIC:
+            raise contains_code(unpickler.code) if unpickler.code else ValueError("is not a checkpoint")
         _load(file), _load(file)  # protocol version, machine
         content, unpickler = _load(file)
+        tensors = _tensors(content, unpickler.code)
         order, _ = _load(file)
-        tensors = _tensors(content)
         places = _legacy_places(file, order, unpickler.widths)
     _check_spans(tensors, {key: size for key, (_, size) in places.items()})
-    return Pickled(path, tensors, {key: start for key, (start, _) in places.items()}, "", _counts(content))
+    return Pickled(path, tensors, {key: start for key, (start, _) in places.items()}, "", unpickler.code, _counts(content))
 
 
 def read_content(path: Path) -> object:
@@ -85,13 +100,27 @@ def read_content(path: Path) -> object:
 
 
 def check_harmless(path: Path) -> None:
-    """Raise ValueError for a torch zip file whose unpickling would take unlimited memory or time.
+    """Raise ValueError for anything but a torch zip file whose unpickling takes limited memory and time.
 
-    This does not prevent execution of code; whoever unpickles the file has to.
+    This does not prevent execution of code; whoever unpickles the file has to. Only a pickle without a zip file raises ContainsCode here.
     """
+    if not zipfile.is_zipfile(path):
+        _refuse_code(path)
     with open_archive(path) as archive:
         if _load_zipped(archive)[2].odd:
             raise ValueError("has tables with keys that no real file has")
+
+
+def _refuse_code(path: Path) -> None:
+    """Raise ContainsCode if one of the pickles at the start of the file has code."""
+    with open_file(path) as file:
+        for _ in range(4):  # magic number, protocol version, machine, content; a plain pickle is the first
+            try:
+                code = _load(file)[1].code
+            except ValueError:  # no more pickles, or damage, which is reported as what it is
+                return
+            if code:
+                raise contains_code(code)
 
 
 def _load_zipped(archive: Archive) -> tuple[str, Any, InertUnpickler]:
@@ -120,13 +149,16 @@ def _load(file: IO[bytes]) -> tuple[Any, InertUnpickler]:
             gc.enable()
 
 
-def _tensors(content: object) -> dict[str, StoredTensor]:
+def _tensors(content: object, code: str) -> dict[str, StoredTensor]:
     for inner in ("state_dict", "string_to_param"):  # of models, of embeddings
         if isinstance(content, dict) and isinstance(content.get(inner), dict):
             content = content[inner]
+    table = content if isinstance(content, dict) else {}
+    tensors = {name: value for name, value in table.items() if isinstance(name, str) and isinstance(value, StoredTensor)}
+    if code and not tensors:
+        raise contains_code(code)
     if not isinstance(content, dict):
         raise ValueError(NO_TABLE)
-    tensors = {name: value for name, value in content.items() if isinstance(name, str) and isinstance(value, StoredTensor)}
     if not all(is_text(name) and len(name) <= LONGEST_NAME for name in tensors):
         raise ValueError("has invalid names of tensors")
     return tensors

@@ -12,6 +12,7 @@ from library.containers.dtypes import WIDTHS
 from library.parsing.json_text import parse_json
 from library.parsing.signs import is_text
 from library.paths.opening import open_file, regular
+from library.words import counted
 
 MAX_HEADER = 100_000_000  # bytes; safetensors' own limit
 METADATA = "__metadata__"
@@ -42,7 +43,7 @@ def read_header(path: Path) -> Header:
     with open_file(path) as file:
         head = file.read(8)
         if len(head) < 8:
-            raise HeaderFault(f"is truncated: it has {size:,} bytes, less than a header")
+            raise HeaderFault(f"is truncated: it has {counted(size, 'byte')}, less than a header")
         (length,) = struct.unpack("<Q", head)
         if length + 8 > size:
             raise HeaderFault(f"is truncated: it has {size:,} bytes, its header alone needs {length + 8:,}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -35,6 +36,14 @@ OTHER_STORAGES = {
 STORAGE_MODULES = ("torch", "torch.cuda", "torch.storage")
 _LONGEST_KEY = 16  # number of elements of a tuple used as a key
 _PLAIN_KEYS = (str, bytes, int, float, type(None))
+# Classes and functions of numbers, tables and texts, also of kinds that are not read here; all others are code.
+_DATA = re.compile(
+    r"torch\.(device|Size|b?float\d\w*|u?int\d+|complex\d+|bool|bits\w+|qu?int\w+)|torch(\.cuda|\.sparse|\.storage)*\.\w*(Storage|Tensor)"
+    r"|torch\._utils\._rebuild_\w+|torch\._tensor\._rebuild_from_type_v2|torch\.serialization\._get_layout"
+    r"|torch\.nn\.(parameter\.Parameter|modules\.container\.ParameterDict)|numpy\.(dtype|ndarray|_?core\.multiarray\.(scalar|_reconstruct))"
+    r"|collections\.(Counter|OrderedDict|defaultdict)|_codecs\.encode|copy_?reg\._reconstructor"
+    r"|(builtins|__builtin__)\.(bool|bytearray|bytes|complex|dict|float|frozenset|int|list|long|object|set|slice|str|tuple|unicode)"
+)
 
 
 @dataclass(frozen=True)
@@ -68,6 +77,11 @@ def is_key(key: object) -> bool:
     if isinstance(key, tuple):
         return len(key) <= _LONGEST_KEY and all(isinstance(part, _PLAIN_KEYS) for part in key)
     return isinstance(key, (*_PLAIN_KEYS, type, Inert))
+
+
+def is_data(module: str, name: str) -> bool:
+    """Whether a class or function of a pickle is that of plain data, and not code."""
+    return _DATA.fullmatch(f"{module}.{name}") is not None
 
 
 class StorageKind(str):

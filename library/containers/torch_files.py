@@ -7,14 +7,10 @@ import re
 from pathlib import Path
 
 from library.containers.archives import DAMAGED
-from library.containers.pickles import check_harmless
+from library.containers.pickles import check_harmless, contains_code
 
 _NAMED = re.compile(r"GLOBAL ([\w.]+)")  # the global that torch refuses to call
 _OF_CODE = ("Unsupported", "unsupported", "unrecognized")
-
-
-class ContainsCode(ValueError):
-    """The file contains code, which was not executed."""
 
 
 def read_plain(path: Path, mapped: bool = False) -> object:
@@ -32,7 +28,7 @@ def read_plain(path: Path, mapped: bool = False) -> object:
         refused = _NAMED.search(str(fault))
         if refused is None and not any(sign in str(fault) for sign in _OF_CODE):
             raise ValueError(DAMAGED) from fault
-        raise ContainsCode(f"contains code{f' ({refused[1]})' if refused else ''} and was not read") from fault
+        raise contains_code(refused[1] if refused else "") from fault
     except ValueError:
         raise
     except Exception as fault:  # zip and torch raise various exceptions, and a damaged pickle nearly any

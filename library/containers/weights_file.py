@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Protocol
 
 from library.containers.archives import DAMAGED
 from library.containers.dtypes import TORCH_NAMES, WIDTHS, torch_dtype
-from library.containers.pickles import NO_TABLE, Pickled, read_pickled
+from library.containers.pickles import NO_TABLE, ContainsCode, Pickled, read_pickled
 from library.containers.safetensors_header import MAX_HEADER, HeaderFault, read_header
 from library.containers.uncached import Uncached
-from library.errors import UserError, coded, first_line
+from library.errors import Problem, UserError, coded, first_line
 from library.parsing.bounds import TooMuch
 from library.parsing.json_text import parse_json
 from library.parsing.signs import is_text
@@ -150,12 +150,19 @@ def open_weights(path: Path, option: str) -> WeightsFile:
         return _open_safetensors(path, f"{option} {path}")
     try:
         content = read_pickled(path)
+    except ContainsCode as fault:
+        raise UserError(code_refusal(f"{option} {path}", fault)) from fault
     except (ValueError, OSError) as fault:
         reason = _reason(fault)
         code, remedy = ("FILE-006", "use a file of named tensors") if reason == NO_TABLE else ("FILE-005", AGAIN)
         raise UserError(coded(code, f"{option} {path}: {reason}; {remedy}")) from fault
     infos = {name: TensorInfo(stored.dtype, stored.shape) for name, stored in content.tensors.items()}
     return PickleFile(path, infos, content, f"{option} {path}", {name: str(count) for name, count in content.counts.items()})
+
+
+def code_refusal(source: str, fault: ContainsCode) -> Problem:
+    """The error for a file with code, which `source` names."""
+    return coded("FILE-006", f"{source}: {fault}; use a .safetensors file from a source that you trust")
 
 
 def _reason(fault: Exception) -> str:

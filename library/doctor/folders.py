@@ -15,7 +15,7 @@ from library.doctor.findings import Finding, fault, named, note, ok
 from library.doctor.places import cloud_of, network_of
 from library.paths.look import exists, is_file, is_folder, look
 from library.paths.opening import open_file
-from library.words import in_words
+from library.words import counted, in_words, verb
 
 _PROBE = 1 << 20  # bytes written to test that writing works
 _TOO_LITTLE = 200 << 20  # bytes; too little for a single save
@@ -109,7 +109,7 @@ def _read(place: Place, private: tuple[str, ...]) -> Iterator[Finding]:
         yield fault(f"{what}: no permission to read {len(closed)} of {len(paths)}, such as {closed[0]}", _RIGHTS, *private, *closed)
     elif distant:
         remedy = "choose 'Always keep on this device' in Explorer, or copy them elsewhere"
-        yield note(f"{what}: {distant} of {len(paths)} files are in the cloud only", remedy, *private)
+        yield note(f"{what}: {distant} of {counted(len(paths), 'file')} {verb(distant, 'is', 'are')} in the cloud only", remedy, *private)
     else:
         yield ok(f"{what}: is readable", *private)
 

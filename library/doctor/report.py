@@ -16,6 +16,7 @@ from pathlib import Path
 
 from library.console import secret_free
 from library.doctor.findings import Finding
+from library.words import counted
 
 _QUOTED_PATH = re.compile(r"""(["'])(?:[A-Za-z]:[\\/]|\\\\|/|~)[^"'\n]*\1""")
 _PATH = re.compile(r"""(?:(?<![A-Za-z0-9])[A-Za-z]:[\\/]|(?<![\w>])\\\\[A-Za-z0-9?.]|(?<![\w./~<>-])/(?=[^\s/])|~[\\/])[^\s"'<>|;,()]*""")
@@ -50,7 +51,7 @@ def report(findings: Iterable[Finding], command: str | None, own: Own | None = N
     all_findings = list(findings)
     lines = [
         "### Doctor's report",
-        f"system: {platform.system()} {platform.release()}, {platform.machine()}, {os.cpu_count()} cores",
+        f"system: {platform.system()} {platform.release()}, {platform.machine()}, {counted(os.cpu_count() or 1, 'core')}",
         f"Python: {platform.python_version()} ({platform.python_implementation()})",
         *([f"command: {command}"] if command is not None else []),
         "",

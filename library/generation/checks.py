@@ -11,6 +11,7 @@ from library.errors import Problem, UserError, coded
 from library.generation.prompts import Prompts
 from library.options.tool_groups.pictures import GenImg, PictureNetworkOptions, PictureWorkOptions
 from library.pictures.prompt_files import SamplePrompt
+from library.words import counted
 
 
 @dataclass(frozen=True)
@@ -57,7 +58,7 @@ def _networks(networks: PictureNetworkOptions) -> Iterator[Problem]:
         if values and not files:
             yield coded("OPT-009", f"{option}: needs --network_weights, which is missing; add the files or remove it")
         elif len(values) > files or (option == "--network_mul" and values and len(values) != files):
-            yield coded("OPT-005", f"{option}: {len(values)} values for {files} --network_weights; give one for each")
+            yield coded("OPT-005", f"{option}: {counted(len(values), 'value')} for {files} --network_weights; give one for each")
         elif one_for_all and 1 < len(values) < files:
             yield coded("OPT-005", f"{option}: {len(values)} values for {files} --network_weights; give one for each, or one")
     for text in networks.network_args:
@@ -74,7 +75,7 @@ def _images(options: GenImg) -> Iterator[Problem]:
                 yield coded("OPT-009", f"{option}: applies only to img2img; add --image_path or remove it")
         return
     if len(pictures.mask_path) not in (0, 1, len(pictures.image_path)):
-        counts = f"{len(pictures.mask_path)} masks for {len(pictures.image_path)} --image_path"
+        counts = f"{counted(len(pictures.mask_path), 'mask')} for {len(pictures.image_path)} --image_path"
         yield coded("OPT-005", f"--mask_path: {counts}; give one for each, or one for all")
     for option, files in (("--image_path", pictures.image_path), ("--mask_path", pictures.mask_path)):
         for file in dict.fromkeys(files):

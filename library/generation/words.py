@@ -16,7 +16,7 @@ from library.model.bundle import StableDiffusion
 from library.model.files.embedding_files import read_any_vectors
 from library.model.new_words import add_words, cross_attentions, embedding_table, side_by_side
 from library.model.text.vocabulary import is_entry
-from library.words import named
+from library.words import counted, named
 
 _BRACKETED = re.compile(r"<[^<>\s]+>")
 
@@ -38,11 +38,11 @@ def teach_words(model: StableDiffusion, files: Sequence[tuple[str, Path]], netwo
                 raise UserError(coded("MODEL-014", f"{option} {file}: {message}; rename one of the files"))
         vectors |= dict.fromkeys(words, loaded)
         taught |= dict.fromkeys(words, file)
-        log.info(f"{option} {file}: {' or '.join(map(repr, words))} in prompts, {loaded.shape[1]} vectors")
+        log.info(f"{option} {file}: {' or '.join(map(repr, words))} in prompts, {counted(loaded.shape[1], 'vector')}")
     for file in networks:
         for word, loaded in _bundled(file, width):
             if (other := _same(word, taught)) is None:
-                log.info(f"--network_weights {file}: {word!r} in prompts, {loaded.shape[1]} vectors")
+                log.info(f"--network_weights {file}: {word!r} in prompts, {counted(loaded.shape[1], 'vector')}")
             elif not vectors[other].equal(loaded):
                 message = f"the word {word!r} in it is that of {taught[other]} too, with other vectors"
                 raise UserError(coded("MODEL-014", f"--network_weights {file}: {message}; leave one of the files out"))

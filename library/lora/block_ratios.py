@@ -10,6 +10,7 @@ from library.errors import UserError, coded
 from library.lora.blocks import BLOCKS, block_index, block_label
 from library.lora.layers import STABLE_DIFFUSION
 from library.parsing.json_text import parse_json
+from library.words import counted
 
 BASE = "BASE"  # the text encoder
 _ALL = (BASE, *map(block_label, range(BLOCKS)))
@@ -30,7 +31,7 @@ def read_block_ratios(texts: Sequence[str], files: int) -> list[BlockRatios]:
     if not texts:
         return []
     if len(texts) != files:
-        raise UserError(coded("TOOL-005", f"--lbws: {len(texts)} lists for {files} --models; give one for each"))
+        raise UserError(coded("TOOL-005", f"--lbws: {counted(len(texts), 'list')} for {files} --models; give one for each"))
     return [_ratios(text) for text in texts]
 
 
@@ -58,6 +59,9 @@ def _ratios(text: str) -> BlockRatios:
     if len(numbers) not in _LISTS:
         hint = "; 12 and 20 are for SDXL" if len(numbers) in _OF_SDXL else ""
         raise UserError(
-            coded("OPT-006", f"--lbws {text}: has {len(numbers)} numbers; give 17 ({' '.join(_WITH_ATTENTION)}) or 26, all blocks{hint}")
+            coded(
+                "OPT-006",
+                f"--lbws {text}: has {counted(len(numbers), 'number')}; give 17 ({' '.join(_WITH_ATTENTION)}) or 26, all blocks{hint}",
+            )
         )
     return dict(zip(_LISTS[len(numbers)], numbers, strict=True))

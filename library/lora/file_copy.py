@@ -9,7 +9,8 @@ from pathlib import Path
 
 import safetensors.torch
 
-from library.containers.weights_file import SafetensorsFile, open_weights
+from library.containers.pickles import contains_code
+from library.containers.weights_file import PickleFile, SafetensorsFile, code_refusal, open_weights
 from library.errors import UserError
 from library.lora.file_layout import file_layout
 from library.lora.file_names import DORA_MAGNITUDE, DORA_SCALE, read_name
@@ -20,11 +21,14 @@ from library.lora.files import read_weights
 def in_web_ui_names(path: Path) -> Iterator[Path]:
     """Yield the file itself, or a temporary copy if it has names of Diffusers or PEFT, bundled embeddings, or is a pickle.
 
-    A file of an unknown kind is yielded unchanged: its module may know it. Raises UserError for settings that cannot be read.
+    A file of an unknown kind is yielded unchanged: its module may know it. Raises UserError for settings that cannot be read, and for a
+    pickle with code that would be yielded: its module would unpickle it, and torch before 2.6 runs what it unpickles.
     """
     try:
         file = open_weights(path, "LoRA file")
-    except UserError:
+    except UserError as error:
+        if any(problem.code == "FILE-006" for problem in error.problems):  # code, or nothing that a network could be
+            raise
         if path.suffix.lower() == ".safetensors":  # damaged for every reader
             raise
         yield path
@@ -36,6 +40,8 @@ def in_web_ui_names(path: Path) -> Iterator[Path]:
         return
     weights = read_weights(path)
     if not weights or any(read_name(name.replace(f".{DORA_MAGNITUDE}", f".{DORA_SCALE}")) is None for name in weights):
+        if isinstance(file, PickleFile) and file.content.code:
+            raise UserError(code_refusal(file.source, contains_code(file.content.code)))
         yield path
         return
     plain = {}

@@ -14,6 +14,7 @@ from library.containers.weights_file import TensorInfo
 from library.errors import UserError, coded
 from library.lora.adapter_config import METADATA_KEY, AdapterConfig, adapter_configs
 from library.lora.file_names import BIASES, DORA, EMBEDDING, FULL, IA3, LORA, NORM, TensorName, read_name
+from library.words import counted
 
 _FLOATS = frozenset({"F64", "F32", "F16", "BF16", "F8_E4M3", "F8_E5M2"})
 _SINGLE = frozenset({"alpha", "on_input"})  # tensors with one number, possibly an integer
@@ -63,7 +64,7 @@ def refuse_faults(modules: Mapping[str, Mapping[str, TensorInfo]], source: str) 
     """Raise UserError, with `source` first, if a module's tensors are not valid for a LoRA or a related kind."""
     faults = {key: fault for key, kinds in modules.items() if (fault := module_fault(kinds))}
     for key, fault in faults.items():
-        more = f" (and {len(faults) - 1} more modules)" if len(faults) > 1 else ""
+        more = f" (and {counted(len(faults) - 1, 'more module')})" if len(faults) > 1 else ""
         raise UserError(
             coded(
                 "LORA-002", f"{source}: {key} cannot be used: {fault}{more}; the file is damaged or not a LoRA; download or create it again"

@@ -20,6 +20,7 @@ from library.lora.file_names import DORA, DORA_MAGNITUDE, DORA_SCALE, TensorName
 from library.lora.layers import PLAIN_TENSORS
 from library.lora.variants.dora import rows
 from library.paths.look import is_file
+from library.words import verb
 
 PICKLED = (".pt", ".ckpt")
 SUFFIXES = (".safetensors", *PICKLED)
@@ -78,7 +79,12 @@ def group_by_module(weights: Mapping[str, Tensor], source: str, kinds: frozenset
         raise UserError(coded("LORA-001", f"{source}: {_listed(strange)} cannot be used by {user}{kind_of_file(weights)}"))
     halves = [key for key, tensors in parts.items() if not {"lora_down.weight", "lora_up.weight"} <= tensors.keys()]
     if halves:
-        raise UserError(coded("LORA-002", f"{source}: {_listed(halves)} lack lora_down.weight or lora_up.weight; the file is damaged"))
+        raise UserError(
+            coded(
+                "LORA-002",
+                f"{source}: {_listed(halves)} {verb(len(halves), 'lacks', 'lack')} lora_down.weight or lora_up.weight; the file is damaged",
+            )
+        )
     if not parts:
         raise UserError(coded("FILE-008", f"{source}: has no tensors; it is not a LoRA file"))
     refuse_faults({key: _infos(tensors) for key, tensors in parts.items()}, source)
@@ -106,7 +112,7 @@ def refuse_not_finite(modules: Mapping[str, Iterable[Tensor]], source: str) -> N
         raise UserError(
             coded(
                 "FILE-009",
-                f"{source}: {_listed(broken)} contains numbers that are not finite, so it is unusable; use an earlier save "
+                f"{source}: {_listed(broken)} {verb(len(broken), 'contains', 'contain')} numbers that are not finite; use an earlier save "
                 "(networks/check_lora_weights.py names all such modules)",
             )
         )
@@ -124,7 +130,9 @@ def _infos(tensors: Mapping[str, Tensor]) -> dict[str, TensorInfo]:
 def refuse_unknown(unknown: Iterable[str], weights: Iterable[str], source: str) -> None:
     """Raise UserError if the file has modules that the model lacks."""
     if unknown := list(unknown):
-        raise UserError(coded("LORA-003", f"{source}: {_listed(unknown)} are not in this model{kind_of_file(weights)}"))
+        raise UserError(
+            coded("LORA-003", f"{source}: {_listed(unknown)} {verb(len(unknown), 'is', 'are')} not in this model{kind_of_file(weights)}")
+        )
 
 
 def refuse_convolutions(keys: Iterable[str], source: str) -> None:
@@ -133,7 +141,8 @@ def refuse_convolutions(keys: Iterable[str], source: str) -> None:
         raise UserError(
             coded(
                 "LORA-003",
-                f"{source}: {_listed(keys)} are for convolutions, which this network does not train; use --dim_from_weights, "
+                f"{source}: {_listed(keys)} {verb(len(keys), 'is', 'are')} for convolutions, which this "
+                f"network does not train; use --dim_from_weights, "
                 "or --network_args conv_dim=… with the rank that the file was made with",
             )
         )
@@ -175,14 +184,16 @@ def _refuse_misfits(modules: Mapping[str, ModuleWeights], shapes: Mapping[str, t
         raise UserError(
             coded(
                 "LORA-004",
-                f"{source}: {_listed(wrong)} have other ranks than this network ({key}: {module.rank}, here {down[0]}); "
+                f"{source}: {_listed(wrong)} {verb(len(wrong), 'has another rank', 'have other ranks')} than this "
+                f"network ({key}: {module.rank}, here {down[0]}); "
                 "use --dim_from_weights, or the --network_dim and --network_args that the file was made with",
             )
         )
     raise UserError(
         coded(
             "LORA-005",
-            f"{source}: {_listed(wrong)} do not match this model ({key}: {module.down.shape[1]} → {module.up.shape[0]} channels, "
+            f"{source}: {_listed(wrong)} {verb(len(wrong), 'does', 'do')} not match this model ({key}: "
+            f"{module.down.shape[1]} → {module.up.shape[0]} channels, "
             f"here {down[1]} → {up[0]}); the file was made for another base model, for instance SD 2.x and not SD 1.x (--v2)",
         )
     )

@@ -30,6 +30,7 @@ from library.lora.layers import (
 from library.lora.rate_groups import block_groups, part_groups
 from library.lora.settings import Rank, UpRatios, rate_factor, read_file_settings, read_settings
 from library.lora.variants.changes import limit_norms, weight_change
+from library.words import counted, verb
 
 Number = TypeVar("Number", int, float)
 MakeLayer = Callable[[Patched, int, float, float, Dropouts | None], LoRALayer]  # module, rank, alpha, multiplier, dropouts
@@ -124,7 +125,7 @@ class LoRANetwork(nn.Module):
         self._frozen: frozenset[str] = frozenset()
         self._parts: list[RemovableHandle] = []  # hooks on the models
         of_unet = sum(key.startswith(prefixes.unet) for key in ranks)
-        log.info("LoRA: %d modules in the U-Net, %d in the text encoder", of_unet, len(ranks) - of_unet)
+        log.info(f"LoRA: {counted(of_unet, 'module')} in the U-Net, {len(ranks) - of_unet} in the text encoder")
 
     def layers(self, prefix: str = "") -> dict[str, LoRALayer]:
         """Return the layers whose keys start with `prefix`, by key."""
@@ -264,13 +265,15 @@ class LoRANetwork(nn.Module):
         fitting = {key: module for key, module in modules.items() if key in layers}
         fitting = fitted(fitting, shapes, source)
         if not fitting:
-            raise UserError(coded("LORA-009", f"{source}: none of its {len(modules)} modules is trained with these options"))
+            raise UserError(coded("LORA-009", f"{source}: none of its {counted(len(modules), 'module')} is trained with these options"))
         if len(fitting) < len(modules):
-            log.warning("%s: %d of its %d modules are ignored; they are not trained", source, len(modules) - len(fitting), len(modules))
+            ignored = len(modules) - len(fitting)
+            what = verb(ignored, "is ignored; it is", "are ignored; they are")
+            log.warning(f"{source}: {ignored} of its {counted(len(modules), 'module')} {what} not trained")
         with torch.no_grad():
             for key, module in fitting.items():
                 layers[key].take(module.tensors, source)
-        return f"{source}: {len(fitting)} of {len(layers)} modules loaded"
+        return f"{source}: {len(fitting)} of {counted(len(layers), 'module')} loaded"
 
     def file_weights(self) -> dict[str, Tensor]:
         """The content of its file; for most layers, their state."""

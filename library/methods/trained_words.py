@@ -115,7 +115,8 @@ def check_count(word: NewWordChoice, vectors: Tensor, where: str) -> None:
         raise UserError(
             coded(
                 "LORA-013",
-                f"{where}: has {count} vectors, but --num_vectors_per_token is {word.vectors}; set --num_vectors_per_token {count}",
+                f"{where}: has {counted(count, 'vector')}, but --num_vectors_per_token is {word.vectors}; "
+                f"set --num_vectors_per_token {count}",
             )
         )
 

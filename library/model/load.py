@@ -125,11 +125,8 @@ def load_vae(path_or_id: str | Path, dtype: torch.dtype, option: str = VAE_OPTIO
 def check_vae(vae: AutoencoderKL, where: str) -> None:
     """Raise UserError, with `where` at the start of its line, for a VAE of another family: other latents or another scale."""
     if vae.config.latent_channels != LATENT_CHANNELS:
-        raise UserError(
-            coded(
-                "MODEL-009", f"{where}: this VAE has {vae.config.latent_channels} latent channels, Stable Diffusion's has {LATENT_CHANNELS}"
-            )
-        )
+        channels = counted(vae.config.latent_channels, "latent channel")
+        raise UserError(coded("MODEL-009", f"{where}: this VAE has {channels}, Stable Diffusion's has {LATENT_CHANNELS}"))
     if abs(vae.config.scaling_factor - SCALE_FACTOR) > 1e-4:
         said = f"says scaling factor {vae.config.scaling_factor}, Stable Diffusion v1 and v2 need {SCALE_FACTOR}"
         raise UserError(coded("MODEL-009", f"{where}: this VAE is for another model family (its config {said}); use one made for v1 or v2"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from typing import Any
 
@@ -49,6 +50,16 @@ def lacks_quotes(line: str) -> bool:
 
 
 QUOTE_TEXT = "text such as a path needs quotes: image_dir = 'C:\\photos'"
+
+
+def toml_string(text: str) -> str:
+    """The text as a TOML string: as it is between single quotes where possible, otherwise with escapes between double quotes."""
+    return f"'{text}'" if "'" not in text and text.isprintable() else escaped_string(text)
+
+
+def escaped_string(text: str) -> str:
+    """The text as a TOML string between double quotes."""
+    return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
 def _check_brackets(text: str) -> None:

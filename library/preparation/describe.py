@@ -9,7 +9,7 @@ from typing import Protocol, TypeVar
 import numpy as np
 
 from library.console import log, progress
-from library.errors import UserError, coded
+from library.errors import UserError
 from library.partial_faults import Faults, in_writable_folders
 from library.preparation.read_ahead import read_ahead, workers_of
 from library.words import counted
@@ -49,7 +49,7 @@ def describe_images(
         for batch in read_ahead(images, model.prepare, batch_size, workers_of(workers)):
             for one in batch:
                 if one.fault is not None:
-                    faults.add(coded("DATA-001", f"image {one.path}: {one.fault}; remove or replace it"))
+                    faults.add(one.fault.reworded(f"image {one.path}: {one.fault}; remove or replace it"))
             paths = [one.path for one in batch if one.value is not None]
             if paths:
                 answers = model.describe(np.stack([one.value for one in batch if one.value is not None]), paths)

@@ -11,18 +11,18 @@ from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from library.data.scan.image_headers import reason_of as image_reason
-from library.errors import UserError
+from library.errors import Problem, UserError, coded
 
 T = TypeVar("T")
 
 
 @dataclass(frozen=True)
 class Loaded(Generic[T]):
-    """One file and its loaded value, or the reason why loading failed."""
+    """One file and its loaded value, or why loading failed: the reason alone, without the file's name, and its code."""
 
     path: Path
     value: T | None
-    fault: str | None
+    fault: Problem | None
 
 
 def workers_of(wanted: int | None) -> int:
@@ -62,10 +62,10 @@ def _loaded(path: Path, load: Callable[[Path], Any]) -> Loaded[Any]:
         return Loaded(path, None, reason_of(fault))
 
 
-def reason_of(fault: Exception) -> str:
-    """A short reason, on one line, why an image could not be loaded."""
+def reason_of(fault: Exception) -> Problem:
+    """A short reason, on one line, why an image could not be loaded; a UserError keeps its code."""
     if isinstance(fault, UserError):
-        return str(fault)
+        return fault.problems[0].reworded("; ".join(fault.problems))
     if isinstance(fault, OSError) and fault.errno:
-        return f"cannot be opened ({fault.strerror})"
-    return " ".join(image_reason(fault).split())
+        return coded("DATA-001", f"cannot be opened ({fault.strerror})")
+    return coded("DATA-001", " ".join(image_reason(fault).split()))

@@ -83,7 +83,7 @@ def shrink_images(images: Sequence[Path], settings: Shrink) -> None:
         for batch in read_ahead(images, work, 1, workers_of(None)):
             for one in batch:
                 if one.fault is not None:
-                    faults.add(coded("DATA-001", f"image {one.path}: {one.fault}"))
+                    faults.add(one.fault.reworded(f"image {one.path}: {one.fault}"))
                 copies += one.value or 0
                 bar.update()
     summary = f"{counted(copies, 'copy', 'copies')} of {counted(len(images), 'image')} in {settings.target}"

@@ -22,6 +22,7 @@ from library.paths.faults import new_folder_fault
 from library.paths.listing import matching
 from library.paths.look import exists, is_file
 from library.paths.opening import open_text, read_text
+from library.words import counted
 
 if TYPE_CHECKING:
     from onnxruntime import InferenceSession
@@ -167,7 +168,10 @@ class Tagger:
             remedy = "they belong to different models; use --force_download"
             table = OTHER_LABELS if self.mapped else LABELS
             raise UserError(
-                coded("TOOL-003", f"--model_dir: {folder}: the model knows {outputs} tags and {table} has {len(self.labels)}: {remedy}")
+                coded(
+                    "TOOL-003",
+                    f"--model_dir: {folder}: the model knows {counted(outputs, 'tag')} and {table} has {len(self.labels)}: {remedy}",
+                )
             )
 
     def prepare(self, path: Path) -> np.ndarray:

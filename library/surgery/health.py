@@ -12,6 +12,7 @@ from library.lora.low_rank import flat, module_norm, svd_of_product, true_rank
 from library.model.family import FAMILIES
 from library.surgery.deltas import own_delta
 from library.surgery.network_file import NetworkFile
+from library.words import counted, verb
 
 NON_FINITE, DEAD = "not finite", "dead"
 HUGE = 100.0  # times the median norm
@@ -76,18 +77,24 @@ def _rank(network: NetworkFile, key: str) -> int:
 def findings(network: NetworkFile, modules: Sequence[Module]) -> list[str]:
     """What a user should know, worst first; empty for a healthy file."""
     lines = []
-    for fault, meaning in (
-        (NON_FINITE, "have numbers that are not finite: images will be black or noise; use an earlier save, or a lower learning rate"),
-        (DEAD, "have no effect (a factor is zero): they were not trained, or their learning rate was 0"),
+    for fault, has, have, meaning in (
+        (
+            NON_FINITE,
+            "has",
+            "have",
+            "numbers that are not finite: images will be black or noise; use an earlier save, or a lower learning rate",
+        ),
+        (DEAD, "has", "have", "no effect (a factor is zero): not trained, or with a learning rate of 0"),
     ):
         if keys := [module.key for module in modules if module.fault == fault]:
-            lines.append(f"{len(keys)} of {len(modules)} modules {meaning}: {_named(keys)}")
+            lines.append(f"{len(keys)} of {counted(len(modules), 'module')} {verb(len(keys), has, have)} {meaning}: {_named(keys)}")
     lines += list(_rank_findings(modules))
     sound = sorted(module.norm for module in modules if module.fault is None)
     if sound and (keys := [module.key for module in modules if module.norm > HUGE * sound[len(sound) // 2]]):
-        lines.append(f"{len(keys)} modules change their weight more than {HUGE:g} times as much as the median does: {_named(keys)}")
+        change = counted(len(keys), "module changes its", "modules change their")
+        lines.append(f"{change} weight more than {HUGE:g} times as much as the median does: {_named(keys)}")
     if small := [key for key in network.modules if _tiny_alpha(network, key)]:
-        lines.append(f"{len(small)} modules have an alpha that fp16 cannot represent well: {_named(small)}")
+        lines.append(f"{_have(small)} an alpha that fp16 cannot represent well: {_named(small)}")
     return lines
 
 
@@ -101,18 +108,23 @@ def _tiny_alpha(network: NetworkFile, key: str) -> bool:
 def _rank_findings(modules: Sequence[Module]) -> Iterator[str]:
     without = [module.key for module in modules if module.alpha is None and module.kind not in _WITHOUT_ALPHA]
     if without:
-        yield f"{len(without)} modules have no alpha; programs use the rank instead: {_named(without)}"
+        yield f"{_have(without)} no alpha; programs use the rank instead: {_named(without)}"
     if over := [module.key for module in modules if module.alpha is not None and module.rank and module.alpha > 4 * module.rank]:
-        yield f"{len(over)} modules have an alpha of more than four times their rank: {_named(over)}"
+        yield f"{_have(over)} an alpha of more than four times the rank: {_named(over)}"
     if zero := [module.key for module in modules if module.alpha == 0]:
-        yield f"{len(zero)} modules have alpha 0, which turns them off: {_named(zero)}"
+        yield f"{_have(zero)} alpha 0, which turns {verb(len(zero), 'it', 'them')} off: {_named(zero)}"
     low = [module for module in modules if module.used is not None and 0 < module.used < module.rank]
     if low:
         largest = max(module.used or 0 for module in low)
         yield (
-            f"{len(low)} modules use fewer ranks than they have (at most {largest} of {max(module.rank for module in low)}): "
+            f"{counted(len(low), 'module uses fewer ranks than it has', 'modules use fewer ranks than they have')} (at "
+            f"most {largest} of {max(module.rank for module in low)}): "
             f"networks/resize_lora.py makes the file smaller without loss: {_named([module.key for module in low])}"
         )
+
+
+def _have(keys: Sequence[str]) -> str:
+    return counted(len(keys), "module has", "modules have")
 
 
 def _named(keys: Sequence[str]) -> str:

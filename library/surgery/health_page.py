@@ -9,6 +9,7 @@ from library.lora.file_names import bundled_word
 from library.lora.layers import STABLE_DIFFUSION
 from library.surgery.health import Module, base_model, programs
 from library.surgery.network_file import NetworkFile
+from library.words import counted
 
 SHOWN = 3  # largest and smallest modules without --verbose
 
@@ -25,7 +26,7 @@ def page(network: NetworkFile, modules: Sequence[Module], findings: Sequence[str
 
 def tensor_lines(network: NetworkFile) -> Iterator[str]:
     """Yield a line for each tensor of the file in its order: name, shape, and the mean and minimum of its absolute values."""
-    yield f"{len(network.file.infos)} tensors: name, shape, mean |w|, least |w|"
+    yield f"{counted(len(network.file.infos), 'tensor')}: name, shape, mean |w|, least |w|"
     for name, tensor in network.file.read(list(network.file.infos)):
         sizes = tensor.float().abs()
         shape = "-".join(map(str, tensor.shape)) or "single number"

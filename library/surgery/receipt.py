@@ -11,6 +11,7 @@ from torch import Tensor
 
 from library.console import log
 from library.errors import UserError, coded
+from library.words import counted, verb
 
 WORST = 5  # modules listed without --verbose
 
@@ -44,12 +45,12 @@ def hand_over(entries: Sequence[Entry], what: str, verbose: bool, max_error: flo
     Call it before the file gets its name, so that no file remains if it raises.
     """
     modules = {entry.key.partition(" ")[0] for entry in entries}  # a module's bias has a separate line
-    lines = [f"receipt: {len(modules)} modules; error = {what}"]
+    lines = [f"receipt: {counted(len(modules), 'module')}; error = {what}"]
     by_error = sorted(entries, key=lambda entry: -entry.error)
     for entry in entries if verbose else by_error[:WORST] if by_error and by_error[0].error > 0 else ():
         lines.append(f"  {entry.error:9.2e}  {entry.key}" + (f"  {entry.note}" if entry.note else ""))
     if not verbose and len(entries) > WORST and by_error[0].error > 0:
-        lines.append(f"  … and {len(entries) - WORST} modules with smaller errors (--verbose names all)")
+        lines.append(f"  … and {counted(len(entries) - WORST, 'module')} with smaller errors (--verbose names all)")
     if by_error:
         lines.append(f"  in total {total_error(entries):.2e}, worst {by_error[0].error:.2e} in {by_error[0].key}")
     lost = sum(entry.overflows for entry in entries)
@@ -57,13 +58,14 @@ def hand_over(entries: Sequence[Entry], what: str, verbose: bool, max_error: flo
     print("\n".join(lines))
     if lost:
         worst = max(entries, key=lambda entry: entry.overflows)
-        log.warning("%d numbers became infinite, most of them in %s; save with --save_precision float or bf16", lost, worst.key)
+        log.warning(f"{counted(lost, 'number')} became infinite, most in {worst.key}; save with --save_precision float or bf16")
     if max_error is not None and by_error and not by_error[0].error <= max_error:
         over = sum(not entry.error <= max_error for entry in entries)
         raise UserError(
             coded(
                 "TOOL-008",
-                f"--max_error {max_error:g}: {over} of {len(entries)} modules exceed it, the worst is {by_error[0].key} with "
+                f"--max_error {max_error:g}: {over} of {counted(len(entries), 'module')} {verb(over, 'exceeds', 'exceed')} "
+                f"it, the worst is {by_error[0].key} with "
                 f"{by_error[0].error:.2e}; nothing was written; raise the limit, the rank or the precision",
             )
         )

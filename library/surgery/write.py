@@ -14,6 +14,7 @@ from library.lora.files import ModuleWeights, write_weights
 from library.surgery.combine import Combined, sized_metadata
 from library.surgery.own_metadata import family_of_modules, own_metadata
 from library.surgery.receipt import Entry, hand_over, rounded
+from library.words import counted
 
 Module = TypeVar("Module", bound=Combined)
 
@@ -52,7 +53,7 @@ def write_lora(
     hand_over(entries, what, verbose, max_error)
     save_to.parent.mkdir(parents=True, exist_ok=True)
     write_weights(save_to, {**tensors, **(extra or {})}, None if metadata is None else _metadata(metadata, saved_modules, save_to.stem))
-    log.info("saved %s: %d modules", save_to, len(saved_modules))
+    log.info(f"saved {save_to}: {counted(len(saved_modules), 'module')}")
 
 
 def _metadata(metadata: Mapping[str, str], modules: Mapping[str, ModuleWeights], name: str) -> dict[str, str]:

@@ -31,6 +31,7 @@ from library.training.report.preview import preview, tell_report
 from library.training.samples.sample_lines import sample_lines
 from library.training.samples.samples import SAMPLES, Samples
 from library.training.saving.checkpointer import names_of
+from library.training.saving.overwritten import overwritten
 from library.training.states.accelerate_state import AccelerateState
 from library.training.states.saved_state import SavedState, read_state
 
@@ -78,6 +79,8 @@ def run(
     if options.data.debug_dataset:
         preview(options, inputs, rewriter)
         return
+    for finding in overwritten(options, facts):
+        log.warning(str(finding))
 
     only_tells()
     training = options.training

@@ -186,7 +186,7 @@ def test_missing_broken_and_dangerous_files_are_refused(tmp_path):
     for name, code in (
         ("missing.safetensors", "PATH-001"),
         ("broken.safetensors", "FILE-005"),
-        ("dangerous.pt", "FILE-008"),
+        ("dangerous.pt", "FILE-006"),
         ("list.ckpt", "FILE-006"),
     ):
         with refused(code, tmp_path / name) as error:

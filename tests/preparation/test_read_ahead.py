@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from library.errors import UserError, coded
 from library.preparation.read_ahead import read_ahead
 from tests.messages import message
 
@@ -27,6 +28,15 @@ def test_batches_come_in_order_and_a_bad_file_is_told(workers: int) -> None:
     assert [one.value for one in loaded] == [None if number == 4 else number for number in range(11)]
     (fault,) = [one.fault for one in loaded if one.fault]
     message(fault, "damaged", "broken file")
+    assert fault.code == "DATA-001"
+
+
+def test_an_error_for_the_user_keeps_its_code_and_all_its_lines() -> None:
+    def load(path: Path) -> int:
+        raise UserError(coded("PATH-005", "cannot be written"), coded("PATH-008", "has a long name"))
+
+    ((one,),) = read_ahead(PATHS[:1], load, 1, 1)
+    assert one.fault is not None and one.fault.line == "cannot be written; has a long name [SD-PATH-005]"
 
 
 @pytest.mark.parametrize(("workers", "batch_size"), [(1, 1), (2, 4), (4, 2)])

@@ -90,7 +90,7 @@ def test_a_bad_image_is_told_and_the_rest_is_done(folder: Path, tmp_path: Path, 
     refusals(
         errors,
         ("DATA-001", folder / "broken.png"),
-        ("DATA-001", folder / "thin.png", "400x3", "--divisible_by 8"),
+        ("DATA-027", folder / "thin.png", "400x3", "--divisible_by 8"),
         ("TOOL-001", "2 copies of 4 images", tmp_path / "out"),
     )
     assert list(sizes(tmp_path / "out")) == ["small+64x64.jpg", "wide+64x64.jpg"]

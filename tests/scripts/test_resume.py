@@ -227,7 +227,7 @@ def test_a_state_that_is_no_good_is_told_in_one_line_before_torch_is_needed(lora
     refusal(refused(state.parent), "STATE-001", f"--resume {state}")
     refusal(refused(Path("[" * 5000), dry_run=True), "TRAIN-006", "--dry_run")
     refusal(refused(state.with_name("cat-stat")), "PATH-001", "--resume", f"{state}?")
-    refusal(refused(state, max_train_steps=1, lr_warmup_steps=0), "STATE-006", "1 updates", "--max_train_steps (now 1)")
+    refusal(refused(state, max_train_steps=1, lr_warmup_steps=0), "STATE-006", "its only update", "--max_train_steps (now 1)")
     refusal(refused(state, optimizer_type="Lion"), "STATE-004", "--optimizer_type AdamW", "Lion")
     refusal(refused(state, network_dim=4), "STATE-005", "--resume")
 

@@ -225,8 +225,11 @@ def test_two_processes_end_where_one_ends(command, tmp_path):
     launch = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2", "--main_process_port", "0"]
     environment = os.environ | {"ACCELERATE_USE_CPU": "1", "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT), "SPY_FOLDER": str(tmp_path)}
     arguments = [*launch, str(tmp_path / "spy.py"), *command.arguments("two", *plain)]
+    (tmp_path / "two").mkdir()
+    (tmp_path / "two" / "cat.safetensors").touch()
     done = subprocess.run(arguments, env=environment, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr[-2000:]
+    assert (done.stdout + done.stderr).count("already exists and will be overwritten") == 1  # only the main process says it
 
     first, second = (torch.load(tmp_path / f"rank{rank}.pt") for rank in (0, 1))
     assert all(torch.equal(first[name], second[name]) for name in first)

@@ -140,7 +140,7 @@ CASES = (
     Case("a mistyped image folder", ("PATH-001", "--train_data_dir: imges", "images?"), data=old_form("imges")),
     Case(
         "the image folder instead of its parent",
-        ("DATA-003", "--train_data_dir", "folder above it: --train_data_dir 'images'"),
+        ("DATA-003", "--train_data_dir", "folder above it: --train_data_dir images"),
         data=old_form(IMAGES),
     ),
     Case(

@@ -147,7 +147,7 @@ def test_block_weights_multiply_the_ratio_of_each_module(files, tmp_path: Path, 
 @pytest.mark.parametrize(
     ("lists", "asked"),
     [
-        (["[1,1]"], ("TOOL-005", "--lbws", "1 lists", "2 --models")),
+        (["[1,1]"], ("TOOL-005", "--lbws", "1 list", "2 --models")),
         (["[1,1]", "[1,1]"], ("OPT-006", "--lbws", "2 numbers", "17 (BASE IN01")),
         (["1" + ",1" * 11] * 2, ("OPT-006", "--lbws", "12 and 20", "SDXL")),
         (["[1,x]", "[1]"], ("OPT-006", "--lbws", "[1,x]", "commas")),

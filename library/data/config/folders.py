@@ -20,7 +20,8 @@ from library.options.bounds import MOST_REPEATS
 from library.paths.faults import closed_fault
 from library.paths.listing import listing
 from library.paths.look import exists, expanded, is_folder
-from library.words import counted, named
+from library.paths.shell_words import shell_word
+from library.words import counted, named, verb
 
 _NAME = re.compile(r"(\d+)_(.*\S)\s*")
 
@@ -139,11 +140,12 @@ def _nothing(parent: Path, flag: str, own: int, below: dict[str, int], left_out:
     form = "<repeats>_<class>" if flag == "--reg_data_dir" else "<repeats>_<identifier> <class>"
     example = "1_dog" if flag == "--reg_data_dir" else "10_shs dog"
     if _NAME.fullmatch(parent.name) and own:
-        return f"'{parent}' itself contains {counted(own, 'image')}; name the folder above it: {flag} '{parent.parent}'"
+        return f"'{parent}' itself contains {counted(own, 'image')}; name the folder above it: {flag} {shell_word(parent.parent)}"
     if own:
         return (
-            f"'{parent}' itself contains {counted(own, 'image')}, but they must be one folder deeper; create a folder '{parent / example}'"
-            f" (that is {form}), move them there and keep {flag} '{parent}'"
+            f"'{parent}' itself contains {counted(own, 'image')}, but {verb(own, 'it', 'they')} must be one "
+            f"folder deeper; create a folder '{parent / example}'"
+            f" (that is {form}), move {verb(own, 'it', 'them')} there and keep {flag} {shell_word(parent)}"
         )
     repeats = example.partition("_")[0]
     unnamed = [name for name, images in below.items() if images and not _NAME.fullmatch(name)]

@@ -9,6 +9,7 @@ from library.data.config.check import INVALID
 from library.data.config.nearby_paths import folder_contents, has_images, near_names, other_files
 from library.errors import Problem, coded
 from library.image_endings import SHOWN
+from library.parsing.toml_text import toml_string
 from library.paths.faults import closed_fault
 from library.paths.look import exists, is_file, is_folder
 from library.words import counted, named
@@ -74,6 +75,8 @@ def without_images(own: Values) -> str | None:
     below = {name: count for name, count in folder_contents(folder)[1].items() if count}
     if below:
         listed = named([f"'{name}' ({counted(count, 'image')})" for name, count in below.items()])
-        remedy = f"name the folder that you mean, image_dir = '{folder / next(iter(below))}', or make each a separate subset"
+        remedy = (
+            f"name the folder that you mean, image_dir = {toml_string(str(folder / next(iter(below))))}, or make each a separate subset"
+        )
         return f"'{folder}' has no images itself, but its folders do: {listed}; {remedy}"
     return f"'{folder}' has no images ({SHOWN}): {other_files(folder)}"

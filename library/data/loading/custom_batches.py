@@ -20,6 +20,7 @@ from library.data.loading.custom_check import CustomItem, checked
 from library.data.loading.dataset import Tokenize
 from library.errors import UserError, coded, named_line
 from library.seeds import fold, python_rng
+from library.words import counted
 
 if TYPE_CHECKING:
     from transformers import CLIPTokenizer
@@ -152,7 +153,8 @@ class CustomBatchDataset(torch.utils.data.Dataset["Batch"]):
             raise UserError(
                 coded(
                     "DATA-022",
-                    f"{place}: has input_ids without captions, which {how.reread} needs; return captions, a list of {len(item)} texts",
+                    f"{place}: has input_ids without captions, which {how.reread} needs; return captions, "
+                    f"a list of {counted(len(item), 'text')}",
                 )
             )
         written = item.captions or ("",) * len(item)

@@ -12,6 +12,7 @@ from torch.nn.functional import avg_pool2d
 from library.errors import Problem, UserError, coded
 from library.options.bounds import PIXELS_OF_A_LATENT
 from library.options.suggest import closest
+from library.words import counted
 
 KEYS = ("images", "latents", "input_ids", "captions", "loss_weights", "masks", "image_keys")
 IDS = 77  # ids per window: begin, 75 tokens, end
@@ -79,7 +80,10 @@ class _Look:
         input_ids, captions = self._ids(count), self._texts("captions", count)
         if self._needs_text and "captions" not in self._values and "input_ids" not in self._values:
             self._faults.append(
-                coded("DATA-022", f"{self._place}: has neither captions nor input_ids, expected one of the two for its {count} images")
+                coded(
+                    "DATA-022",
+                    f"{self._place}: has neither captions nor input_ids, expected one of the two for its {counted(count, 'image')}",
+                )
             )
         weights, masks = self._weights(count), self._masks(pictures, which[0] == "latents")
         image_keys = self._texts("image_keys", count)
@@ -184,11 +188,11 @@ class _Look:
     def _texts(self, name: str, count: int) -> tuple[str, ...] | None:
         if name not in self._values:
             return None
-        value, expected = self._values[name], f"a list of {count} texts"
+        value, expected = self._values[name], f"a list of {counted(count, 'text')}"
         if isinstance(value, str) or not isinstance(value, list | tuple):
             self._fault(name, f"is a {type(value).__name__}", expected)
         elif len(value) != count:
-            self._fault(name, f"has {len(value)} entries", f"{expected}, one an image")
+            self._fault(name, f"has {counted(len(value), 'entry', 'entries')}", f"{expected}, one an image")
         elif strange := [part for part in value if not isinstance(part, str)]:
             self._fault(name, f"contains a {type(strange[0]).__name__}", expected)
         else:

@@ -99,7 +99,8 @@ def build(
     returns numbers that are not finite.
     """
     if lost := source.without_image():
-        raise UserError(*lost[:20], *([coded("DATA-016", f"… and {len(lost) - 20} more latents like these")] if len(lost) > 20 else []))
+        more = len(lost) - 20
+        raise UserError(*lost[:20], *([coded("DATA-016", f"… and {more} more like these")] if more > 0 else []))
     missing = sorted(source.missing, key=lambda number: _by_area(source.works[number].placement.bucket), reverse=True)
     if gather is not None:
         missing = missing[process::processes]

@@ -15,7 +15,7 @@ from library.data.scan.image_headers import open_image
 from library.data.scan.records import ImageRecord
 from library.data.scan.scan_index import ScanIndex
 from library.errors import Problem, UserError, coded
-from library.words import counted, named
+from library.words import counted, named, verb
 
 _THREADS = 8
 
@@ -75,8 +75,8 @@ def with_masks_seen(filled: FilledData) -> FilledData:
         if extent is not None and not extent.dark and not _shows(record, place, extent)
     ]
     lines = [
-        *_line(dark, "masks are entirely black", "white is trained and black is not: invert them, or remove these images"),
-        *_line(cut_off, "masks are white only outside the crop", "crop these images yourself, or set enable_bucket"),
+        *_line(dark, "entirely black", "white is trained and black is not: invert them, or remove these images"),
+        *_line(cut_off, "white only outside the crop", "crop these images yourself, or set enable_bucket"),
     ]
     if lines and len(dark) + len(cut_off) == len(train):
         raise UserError(*lines)
@@ -90,7 +90,8 @@ def _line(records: list[ImageRecord], why: str, remedy: str) -> list[Problem]:
     return [
         coded(
             "DATA-011",
-            f"--masked_loss: {counted(len(records), 'image')} would not be trained at all, because their {why}: {names}; {remedy}",
+            f"--masked_loss: {counted(len(records), 'image')} would not be trained at all, because "
+            f"{verb(len(records), 'its mask is', 'their masks are')} {why}: {names}; {remedy}",
         )
     ]
 

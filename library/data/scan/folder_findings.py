@@ -12,6 +12,8 @@ from library.errors import Problem, coded
 from library.files import IMAGE_EXTENSIONS, compared
 from library.image_endings import listed, remedy, unread_pictures
 from library.parsing.signs import not_latin
+from library.parsing.toml_text import escaped_string, toml_string
+from library.paths.shell_words import shell_word
 from library.words import counted, cut, named
 
 # Files that tools leave next to images and that are not captions.
@@ -97,7 +99,7 @@ def without_caption(
     use = _use(others, key, subset.caption_extension if len(without) < len(images) else None)
     beside = f"{listed} {files} next to them: {use}" if others else ""
     if not beside and "metadata.jsonl" in names and subset.image_dir:
-        beside = f"captions are in metadata.jsonl: set metadata_file = '{subset.image_dir / 'metadata.jsonl'}'"
+        beside = f"captions are in metadata.jsonl: set metadata_file = {toml_string(str(subset.image_dir / 'metadata.jsonl'))}"
     if subset.class_tokens is None:
         remedy = beside or f"write <image name>{subset.caption_extension or '.txt'} files, or set class_tokens = '…'"
         verb = "has" if len(without) == 1 else "have"
@@ -124,12 +126,13 @@ def _use(others: Counter[str], key: str, in_use: str | None) -> str:
     if not others:
         return ""
     first = others.most_common(1)[0][0]
+    written = shell_word if key.startswith("--") else escaped_string
     spellings = sorted(ending for ending in others if ending.lower() == first.lower())
     if in_use is not None:
         return f"rename them to end in {in_use} like the other images' captions (caption_extension is one ending)"
     if len(spellings) > 1:
-        return f'rename them to one spelling of {" and ".join(spellings)}, then set {key}"{first.lower()}"'
-    return f'set {key}"{first}"'
+        return f"rename them to one spelling of {' and '.join(spellings)}, then set {key}{written(first.lower())}"
+    return f"set {key}{written(first)}"
 
 
 def _other_extensions(images: Iterable[Path], names: Iterable[str]) -> Counter[str]:

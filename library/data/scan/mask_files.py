@@ -13,7 +13,7 @@ from library.errors import Problem, UserError, coded
 from library.files import compared, is_image
 from library.paths.faults import closed_fault
 from library.paths.look import is_folder
-from library.words import counted, named
+from library.words import counted, named, verb
 
 
 def with_masks(scan: Scan, masked_loss: bool, inpainting: bool = False) -> Scan:
@@ -90,7 +90,8 @@ def _masks_by_key(records: list[ImageRecord], place: str, faults: list[Problem])
         faults.append(
             coded(
                 "DATA-009",
-                f"{place}: {len(missing)} of {counted(len(records), 'image')} have no mask with the same name in '{folder}' "
+                f"{place}: {len(missing)} of {counted(len(records), 'image')} {verb(len(missing), 'has', 'have')} "
+                f"no mask with the same name in '{folder}' "
                 f"({named(missing)}); add them (all white trains the whole image), or remove these images",
             )
         )

@@ -18,7 +18,7 @@ from library.errors import Problem, UserError, coded
 from library.files import compared, is_image, list_images
 from library.paths.look import expanded, look, shown
 from library.renaming import is_there
-from library.words import counted, named
+from library.words import counted, named, verb
 
 _AS_USUAL = SubsetOptions()
 
@@ -106,9 +106,9 @@ def read_metadata(
         except NotAccepted as fault:
             faults.append(coded("DATA-007", f"{path}: entry '{key}': {fault}"))
     if faults:
-        raise UserError(
-            *faults[:20], *([coded("DATA-007", f"{path}: … and {len(faults) - 20} more entries like these")] if len(faults) > 20 else [])
-        )
+        more = len(faults) - 20
+        rest = [coded("DATA-007", f"{path}: … and {more} more like these")] if more > 0 else []
+        raise UserError(*faults[:20], *rest)
     if not entries:
         raise UserError(
             coded(
@@ -123,7 +123,8 @@ def read_metadata(
         )
     if again:
         findings.append(
-            f"{path}: {counted(len(again), 'entry', 'entries')} skipped, because other entries already name their images: {named(again)};"
+            f"{path}: {counted(len(again), 'entry', 'entries')} skipped, because "
+            f"{verb(len(again), 'another entry already names its image', 'other entries already name their images')}: {named(again)};"
             " keep one entry for each image"
         )
     silent = [entry.path.name for entry in entries if not split_tags(entry.caption)]

@@ -26,6 +26,7 @@ from library.options.tool_groups.pictures import CompareNetworks
 from library.pictures.png_texts import PARAMETERS, description, used_settings, write_png
 from library.pictures.prompt_files import SamplePrompt
 from library.pictures.prompt_options import SAMPLES
+from library.words import counted
 
 if TYPE_CHECKING:
     from library.generation.comparing.measuring import Measure
@@ -66,7 +67,7 @@ class Comparison:
         page, sheet = self._write(running=False)
         if self._book is not None:
             log.info(self._grid().verdict)
-        log.info(f"comparison: {page} and {sheet}, {todo} images generated in {time.time() - began:.0f} s")
+        log.info(f"comparison: {page} and {sheet}, {counted(todo, 'image')} generated in {time.time() - began:.0f} s")
 
     def _missing(self) -> dict[int, list[Cell]]:
         """Return the cells without an image, by column."""

@@ -17,6 +17,7 @@ from library.containers.weights_file import WeightsFile, open_weights
 from library.errors import UserError, coded
 from library.lora.file_names import EMBEDDING, bundled_word
 from library.lora.files import write_weights
+from library.words import counted
 
 _KEY = EMBEDDING + "{word}.string_to_param.*"
 _ENDS = ("", "emb_params", "clip_l")  # tensor names of other programs
@@ -45,7 +46,10 @@ def read_words(path: Path, width: int | None, option: str) -> dict[str, Tensor]:
             raise UserError(coded("LORA-013", f"{where}: {name} has no vectors of a word; the file is damaged, use an older save"))
         if width not in (None, info.shape[-1]):
             raise UserError(
-                coded("LORA-013", f"{where}: {name} has vectors of {info.shape[-1]} numbers, the model of {width}; it is for another model")
+                coded(
+                    "LORA-013",
+                    f"{where}: {name} has vectors of {counted(info.shape[-1], 'number')}, the model of {width}; it is for another model",
+                )
             )
         vectors = tensor.float().reshape(1, -1, info.shape[-1]).clone()
         if not vectors.isfinite().all():

@@ -14,6 +14,7 @@ from library.errors import UserError, coded
 from library.lora.file_names import DORA, DORA_SCALE
 from library.lora.layers import PLAIN_TENSORS, Dropouts, LoRALayer, Patched
 from library.lora.variants.dora import by_output, norms, shaped
+from library.words import counted
 
 DORA_TENSORS = PLAIN_TENSORS | DORA
 
@@ -62,7 +63,8 @@ class DoRALayer(LoRALayer):
             raise UserError(
                 coded(
                     "LORA-005",
-                    f"{source}: {stored.numel()} magnitudes do not match a weight of {sizes}; the file was made for another base model",
+                    f"{source}: {counted(stored.numel(), 'magnitude')} cannot match a weight of {sizes}; "
+                    f"the file was made for another base model",
                 )
             )
         self.load_state_dict({**tensors, DORA_SCALE: self.dora_scale})

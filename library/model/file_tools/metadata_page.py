@@ -9,6 +9,7 @@ from math import prod
 
 from library.containers.weights_file import SafetensorsFile
 from library.parsing.json_text import parse_json
+from library.words import counted, verb
 
 TAGS_SHOWN = 20
 WIDTH = 30  # of the names
@@ -25,7 +26,10 @@ def page(file: SafetensorsFile) -> str:
     dtypes = Counter(info.dtype for info in file.infos.values())
     numbers = sum(prod(info.shape) for info in file.infos.values())
     kinds = ", ".join(f"{count} {dtype}" for dtype, count in dtypes.most_common())
-    lines = [f"{file.path.name}: {len(file.infos)} tensors ({kinds}), {numbers:,} numbers, {file.path.stat().st_size:,} bytes"]
+    lines = [
+        f"{file.path.name}: {counted(len(file.infos), 'tensor')} ({kinds}), {numbers:,} {verb(numbers, 'number', 'numbers')}, "
+        f"{file.path.stat().st_size:,} bytes"
+    ]
     groups: dict[str, list[str]] = {}
     for key in sorted(file.metadata):
         groups.setdefault(_group(key), []).append(key)

@@ -12,6 +12,7 @@ from library.containers.uncached import torch_save
 from library.containers.weights_file import TensorInfo, dtype_name, is_image_file, open_weights, write_safetensors
 from library.errors import UserError, coded
 from library.files import atomic_write
+from library.words import counted
 
 _FLOATS = ("F64", "F32", "F16", "BF16")
 PLACEHOLDER = 265  # the id of "*", which readers of `.pt` files expect and do not use
@@ -53,7 +54,10 @@ def _embedding_tensors(path: Path, option: str) -> dict[str, Tensor]:
 def _stacked(tensors: Mapping[str, Tensor], layers: Sequence[str], width: int, where: str) -> Tensor:
     if layers and set(tensors) != set(layers):
         raise UserError(
-            coded("LORA-013", f"{where}: has vectors for {len(tensors)} layers, the model has {len(layers)}; it is for another model")
+            coded(
+                "LORA-013",
+                f"{where}: has vectors for {counted(len(tensors), 'layer')}, the model has {len(layers)}; it is for another model",
+            )
         )
     rows = [tensors[name] for name in layers or tensors]
     if len({row.shape for row in rows}) > 1 or not rows[0].numel() or not all(row.isfinite().all() for row in rows):
@@ -63,7 +67,9 @@ def _stacked(tensors: Mapping[str, Tensor], layers: Sequence[str], width: int, w
     vectors = torch.stack([row if row.dim() == 2 else row[None] for row in rows])
     if vectors.shape[-1] != width:
         raise UserError(
-            coded("LORA-013", f"{where}: has vectors of {vectors.shape[-1]} numbers, the model of {width}; it is for another model")
+            coded(
+                "LORA-013", f"{where}: has vectors of {counted(vectors.shape[-1], 'number')}, the model of {width}; it is for another model"
+            )
         )
     return vectors
 

@@ -18,6 +18,7 @@ from library.parsing.bounds import TooMuch
 from library.parsing.json_text import parse_json
 from library.paths.look import is_file, is_folder
 from library.paths.opening import read_text
+from library.words import counted
 
 OPTION = "--pretrained_model_name_or_path"
 LATENT_CHANNELS = 4
@@ -86,7 +87,7 @@ def check_flags(
         problems.append(_wrong_inputs(facts))
     if family.takes_clip_skip and clip_skip is not None and clip_skip > facts.text_layers:
         problems.append(
-            coded("MODEL-015", f"--clip_skip {clip_skip}: the text encoder of {name} has {facts.text_layers} layers; use 1 or 2")
+            coded("MODEL-015", f"--clip_skip {clip_skip}: the text encoder of {name} has {counted(facts.text_layers, 'layer')}; use 1 or 2")
         )
     if not facts.has_vae and not vae:
         problems.append(coded("MODEL-008", f"{OPTION} {name} has no VAE; set one with --vae"))
@@ -270,7 +271,7 @@ def _check_channels(channels: int, name: str, option: str) -> None:
     if channels not in (LATENT_CHANNELS, INPAINTING_CHANNELS):
         kind = OTHER_INPUTS.get(channels, "a model for another task")
         known = f"{LATENT_CHANNELS}, and inpainting models with {INPAINTING_CHANNELS}, can be trained"
-        raise UserError(coded("MODEL-006", f"{option} {name}: is {kind} ({channels} input channels); only models with {known}"))
+        raise UserError(coded("MODEL-006", f"{option} {name}: is {kind} ({counted(channels, 'input channel')}); only models with {known}"))
 
 
 def _any(names: Iterable[str], prefix: str) -> bool:

@@ -12,6 +12,7 @@ from library.model.family import ModelFamily
 from library.model.text.prompt_weights import parse
 from library.model.text.vocabulary import ENTRIES, merges, vocabulary
 from library.paths.look import is_folder, shown
+from library.words import counted
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -165,6 +166,9 @@ def _kept_tokenizer(folder: Path, family: ModelFamily) -> CLIPTokenizer:
         ) from fault
     if entries < ENTRIES:
         raise UserError(
-            coded("MODEL-013", f"--tokenizer_cache_dir: {place} has {entries} entries, not CLIP's {ENTRIES:,}; delete that folder")
+            coded(
+                "MODEL-013",
+                f"--tokenizer_cache_dir: {place} has {counted(entries, 'entry', 'entries')}, not CLIP's {ENTRIES:,}; delete that folder",
+            )
         )
     return tokenizer

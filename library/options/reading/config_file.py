@@ -12,7 +12,7 @@ from library.options.declare import Option, Script, groups_of, options_of, optio
 from library.options.reading.unknown_option import UnknownKeys
 from library.options.reading.values import Value, expected, from_toml
 from library.parsing.bounds import TooMuch
-from library.parsing.toml_text import TomlFault, parse_toml
+from library.parsing.toml_text import TomlFault, escaped_string, parse_toml, toml_string
 from library.paths.faults import file_fault
 from library.paths.look import Thing, is_file, look
 from library.paths.opening import read_text
@@ -107,8 +107,6 @@ def _entry(option: Option, value: object) -> str:
 
 
 def _toml(value: object) -> str:
-    import json
-
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, tuple):
@@ -116,8 +114,7 @@ def _toml(value: object) -> str:
     if isinstance(value, (int, float)):
         return repr(value)
     text = str(value)
-    literal = "\\" in text and "'" not in text and text.isprintable()
-    return f"'{text}'" if literal else json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")
+    return toml_string(text) if "\\" in text else escaped_string(text)
 
 
 def _load(path: Path) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from library.options.rules.option_view import OptionView
 from library.options.rules.path_rules import is_module
 from library.options.suggest import closest
 from library.packages import more_than_a_product, network_package
+from library.words import counted
 
 # their ranks are real ranks; in LyCORIS a huge one means a full matrix
 _OWN_KINDS = ("networks.lora", "networks.dora", "networks.dylora", "networks.lora_fa")
@@ -104,7 +105,7 @@ def new_words(options: OptionView) -> Iterator[Problem]:
         values = len(getattr(options, field) or ())
         if values not in (0, count) and not (one_for_all and values == 1):
             remedy = "give one for each, or one for all" if one_for_all else "give one for each"
-            yield coded("OPT-005", f"{options.at(field)}: {values} values for {count} --token_string; {remedy}")
+            yield coded("OPT-005", f"{options.at(field)}: {counted(values, 'value')} for {count} --token_string; {remedy}")
     if options.embedding_lr == 0:
         yield coded("OPT-012", f"{options.at('embedding_lr')}: at 0 no word is trained; set a rate such as 5e-3, or remove --token_string")
     module = options.network_module or ""

@@ -67,7 +67,7 @@ class Captioner:
         self._prompt = self.tokenizer(_PROMPT, return_tensors="pt").input_ids
         if writing.max_length < self._prompt.shape[1]:
             least = self._prompt.shape[1]
-            raise UserError(coded("TOOL-004", f"--max_length: {writing.max_length} tokens leave no space for a word; use at least {least}"))
+            raise UserError(coded("TOOL-004", f"--max_length: {writing.max_length} leaves no space for a word; use at least {least}"))
 
     def prepare(self, path: Path) -> np.ndarray:
         """The image file as model input, float32 [3,S,S]: resized to a square as in training, normalized to mean 0 and deviation 1."""

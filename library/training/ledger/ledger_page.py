@@ -134,7 +134,7 @@ def _bar(part: Part) -> str:
         return f"<span>{part.first}–{part.last}</span><i></i><span>–</span>"
     reach = 50 * _reach(part.times_usual, _FACTOR)
     bar = f'<u class="{"high" if reach > 0 else ""}" style="left:{50 + min(0.0, reach):.1f}%;width:{abs(reach):.1f}%"></u>'
-    return f'<span>{part.first}–{part.last}</span><i title="{part.times} showings">{bar}</i><span>{part.times_usual:.2f}×</span>'
+    return f'<span>{part.first}–{part.last}</span><i title="{counted(part.times, "showing")}">{bar}</i><span>{part.times_usual:.2f}×</span>'
 
 
 def _reach(factor: float, most: float) -> float:

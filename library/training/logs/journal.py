@@ -15,7 +15,7 @@ from library.training.logs.tracker_settings import tracker_settings, trackers
 from library.training.logs.wandb_log import WandbLog
 from library.training.states.state import TrainState
 from library.training.step.loop_events import UpdateReport
-from library.words import in_words
+from library.words import counted, in_words
 
 if TYPE_CHECKING:
     import torch
@@ -148,7 +148,7 @@ def _on_gpu(device: torch.device | None) -> bool:
 
 
 def _failures(count: int) -> str:
-    return f" (could not be written {count} times)" if count else ""
+    return f" (could not be written {counted(count, 'time')})" if count else ""
 
 
 def _config(options: TrainingScript) -> dict[str, object]:

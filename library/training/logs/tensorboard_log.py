@@ -12,6 +12,7 @@ from typing import Any
 from library.console import log
 from library.errors import first_line
 from library.packages import install_command
+from library.paths.shell_words import shell_word
 from library.telling.appended import AppendedFile
 
 FLUSH_SECONDS = 20
@@ -68,7 +69,7 @@ class Tracker:
 
     def place(self) -> str:
         """Where the user finds the log."""
-        return f"{self.folder} (view it with: tensorboard --logdir {self.folder.parent.parent})"
+        return f"{self.folder} (view it with: tensorboard --logdir {shell_word(self.folder.parent.parent)})"
 
     def close(self) -> None:
         """Write out what is still waiting."""

@@ -11,6 +11,7 @@ from urllib.parse import urlparse
 
 from library.console import log, secret_free
 from library.errors import first_line
+from library.paths.shell_words import shell_word
 
 HOST = "https://api.wandb.ai"
 _OFFLINE = ("offline", "dryrun")
@@ -72,7 +73,7 @@ class WandbLog:
     def place(self) -> str:
         """Where the user finds the log."""
         if self.offline:
-            return f"{self.folder} (kept offline; `wandb sync {self.folder}` uploads it)"
+            return f"{self.folder} (kept offline; `wandb sync {shell_word(self.folder)}` uploads it)"
         return getattr(self._run, "url", None) or str(self.folder)
 
     def _put(self, values: Mapping[str, Any], step: int) -> None:

@@ -26,6 +26,7 @@ from library.training.optim.lr_schedule_table import ADAFACTOR, BY_NAME, Schedul
 from library.training.optim.optimizer_table import row_of_class
 from library.training.optim.rebuild import Rebuild
 from library.training.optim.schedule_class import ScheduleClass
+from library.words import counted
 
 _OPTION, _CUSTOM, _ARGS = "--lr_scheduler", "--lr_scheduler_type", "--lr_scheduler_args"
 
@@ -166,7 +167,9 @@ def _named(
             coded("OPT-015", f"--lr_warmup_steps {warmup}: {of.name} divides by its first rate, 0 in a warm-up; use --lr_warmup_steps 0")
         )
     elif warmup >= updates > 0:
-        warnings.append(f"--lr_warmup_steps {warmup}: the run has only {updates} updates, so the full learning rate is never reached")
+        warnings.append(
+            f"--lr_warmup_steps {warmup}: the run has only {counted(updates, 'update')}, so the full learning rate is never reached"
+        )
     check_arguments(_ARGS, row.name, build, arguments, _ours(figures))
     _check_floors(row, optimizer, build, arguments)
     one = partial(build, **figures, **arguments)
@@ -198,14 +201,15 @@ def _complete(row: ScheduleRow, arguments: dict[str, Any], figures: dict[str, An
     if "num_decay_steps" not in arguments.keys() | figures.keys():
         arguments["num_decay_steps"] = max(1, updates // 10)
         notes.append(
-            f"{row.name}: falls over the last {arguments['num_decay_steps']} updates, a tenth of them; change that with --lr_decay_steps"
+            f"{row.name}: falls over the last {counted(arguments['num_decay_steps'], 'update')}, a "
+            f"tenth of all; change that with --lr_decay_steps"
         )
     decay = figures.get("num_decay_steps", arguments.get("num_decay_steps"))
     if "num_stable_steps" in arguments:
         del figures["num_training_steps"]
     elif warmup + decay > updates:
         both = f"{warmup} of warm-up and {decay} of decay"
-        raise UserError(coded("OPT-015", f"{_OPTION} {row.name}: {both} exceed the run's {updates} updates; lower one of them"))
+        raise UserError(coded("OPT-015", f"{_OPTION} {row.name}: {both} exceed the run's {counted(updates, 'update')}; lower one of them"))
     return notes
 
 

@@ -16,6 +16,7 @@ from library.errors import UserError, coded
 from library.options.reading.named_class import check_arguments, classes_of, did_you_mean, find_class, import_class
 from library.training.optim.group_curves import check_floor
 from library.training.optim.parts.rate_ratios import RATIO
+from library.words import counted
 
 OPTION, ARGS = "--lr_scheduler_type", "--lr_scheduler_args"
 FLOORS = ("eta_min", "min_lr", "lr_min", "lr_end")  # arguments of classes for a lowest rate, the same for all groups
@@ -87,7 +88,9 @@ class ScheduleClass:
         remedy = self._remedy(optimizer, steps, walk.steps)
         if remedy:
             raise UserError(
-                coded("OPT-015", f"{self.name}: ends after {walk.steps} updates, and this run needs {steps}; set {ARGS} {remedy}")
+                coded(
+                    "OPT-015", f"{self.name}: ends after {counted(walk.steps, 'update')}, and this run needs {steps}; set {ARGS} {remedy}"
+                )
             )
         raise UserError(
             coded("OPT-015", f"{self.name}: cannot continue after update {walk.steps} of {steps}: {walk.reason}; change its arguments")

@@ -34,6 +34,7 @@ from library.training.states.resume import Resumption, accelerate_resumption, en
 from library.training.states.saved_state import SavedState
 from library.training.states.state import TrainState
 from library.training.validation.validation_plan import check_ended_early, check_has_images
+from library.words import counted, verb
 
 ALL_FORMS = frozenset({DREAMBOOTH, METADATA})
 
@@ -207,17 +208,22 @@ def _start(resumed: Resumption, data: FilledData, processes: int) -> Start:
         raise UserError(
             coded(
                 "STATE-002",
-                f"--resume {resumed.folder}: says that {state.position} batches of epoch {state.epoch + 1} are done, which has {length}; "
+                f"--resume {resumed.folder}: says that {counted(state.position, 'batch', 'batches')} of epoch {state.epoch + 1} "
+                f"{verb(state.position, 'is', 'are')} done, which has {length}; "
                 "the state is damaged, use an older one",
             )
         )
     return Start(state.step, state.epoch, length - state.position, state.position)
 
 
+def _all(updates: int) -> str:
+    return "its only update" if updates == 1 else f"all {updates} updates"
+
+
 def _refuse_finished(start: Start, plan: RunPlan, max_train_epochs: int | None, place: str) -> None:
     if plan.updates <= start.step:
         option = f"--max_train_steps (now {plan.updates})" if max_train_epochs is None else f"--max_train_epochs (now {max_train_epochs})"
-        raise UserError(coded("STATE-006", f"{place}: has done all {start.step} updates, so nothing is left to train; raise {option}"))
+        raise UserError(coded("STATE-006", f"{place}: has done {_all(start.step)}, so nothing is left to train; raise {option}"))
 
 
 def _blueprint(options: DataOptions, defaults: dict[str, object], forms: frozenset[str]) -> DatasetBlueprint:

@@ -11,7 +11,7 @@ from library.options.groups.scripts import TrainingScript, TrainNetwork
 from library.options.groups.textual_inversion import NewWordChoice, PivotalOptions
 from library.options.word_names import name_faults
 from library.training.planning.inputs import Inputs
-from library.words import cut, quoted
+from library.words import counted, cut, quoted, verb
 
 
 def check_words(options: TrainingScript, inputs: Inputs) -> None:
@@ -49,7 +49,7 @@ def word_lines(options: TrainingScript) -> list[str]:
     own = new_words.embedding_lr if isinstance(new_words, PivotalOptions) else None
     rate = options.optimizer.learning_rate if own is None else own
     stop = new_words.stop_embedding_training if isinstance(new_words, PivotalOptions) else None
-    until = f" for {stop} updates (--stop_embedding_training)" if stop else ""
+    until = f" for {counted(stop, 'update')} (--stop_embedding_training)" if stop else ""
     what = "new word" if len(new_words.words) == 1 else "new words"
     where = isinstance(options, TrainNetwork) and options.network.network_weights is not None
     words = "; ".join(
@@ -106,7 +106,9 @@ def _check_captions(words: Sequence[str], inputs: Inputs, remedy: str, with_netw
         if any(word in present for _, present in held):
             continue
         if inputs.source.captions_are_whole:
-            line = f"--token_string {cut(word)}: is in none of the {len(trained)} captions and class_tokens, so it learns nothing; {remedy}"
+            line = (
+                f"--token_string {cut(word)}: is in none of the captions and class_tokens ({len(trained)}), so it learns nothing; {remedy}"
+            )
             if with_network:
                 faults.append(coded("MODEL-019", line))
             else:  # sd-scripts trains on, and front-ends of it rely on that
@@ -117,10 +119,10 @@ def _check_captions(words: Sequence[str], inputs: Inputs, remedy: str, with_netw
         raise UserError(*faults)
     lacking = [name for name, present in held if not present]
     if inputs.source.captions_are_whole and 0 < len(lacking) < len(trained):
-        count = f"{len(lacking)} of {len(trained)} captions ({_shown(lacking)})"
-        problem = (
-            f"is missing in {count}, which do not train it" if len(words) == 1 else f"{count} contain none of them and do not train them"
-        )
+        count = f"{len(lacking)} of {len(trained)} captions ({_shown(lacking)})"  # more than one: lacking are not all
+        many = verb(len(lacking), "contains none of them and does not train them", "contain none of them and do not train them")
+        one = verb(len(lacking), "does not train it", "do not train it")
+        problem = f"is missing in {count}, which {one}" if len(words) == 1 else f"{count} {many}"
         log.warning(f"--token_string {cut(' '.join(words))}: {problem}; add it to them")
 
 

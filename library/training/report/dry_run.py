@@ -39,8 +39,8 @@ from library.training.planning.new_word_check import word_lines
 from library.training.report.caption_findings import caption_findings
 from library.training.samples.sample_lines import sample_lines
 from library.training.samples.samples import Samples
-from library.training.saving.checkpointer import FileNames
 from library.training.saving.disk_need import DiskNeed, Expect, disk_need
+from library.training.saving.overwritten import overwritten
 from library.training.states.accelerate_state import AccelerateState
 from library.training.states.saved_state import SavedState, read_state
 from library.words import in_words
@@ -102,7 +102,7 @@ def examine(
         if report.inputs is not None:
             inputs = report.inputs
             report = replace(report, plan=(*report.plan, *sample_lines(samples, inputs.plan, inputs.start, inputs.resolutions)))
-        findings += _overwritten(options, facts)
+        findings += overwritten(options, facts)
     findings = list(dict.fromkeys(findings))  # one error may be reported twice: as an option, and where it is used
     return replace(report, findings=tuple(sorted(findings, key=lambda one: LEVELS.index(one.level))))
 
@@ -219,22 +219,6 @@ def _plan_findings(inputs: Inputs) -> Iterator[Finding]:
     if plan.updates < plan.updates_per_epoch:
         text = f"the run ends after {plan.updates} of the {plan.updates_per_epoch} updates of its first epoch: images are shown less often"
         yield Finding(WARNING, text, f"set --max_train_steps {plan.updates_per_epoch} or more, or lower num_repeats")
-
-
-def _overwritten(script: TrainingScript, facts: ModelFacts | None) -> Iterator[Finding]:
-    """Yield a warning for each file of an earlier run that this one would overwrite; none for a resumed run, where this is intended."""
-    options = script.saving
-    if not options.output_dir or options.resume is not None:
-        return
-    form = options.save_model_as or ("" if facts is None else facts.layout)
-    if form == "ckpt" and options.use_safetensors:
-        form = "safetensors"
-    for suffix in script.product_suffixes:
-        name, ending = f"{options.output_name or 'last'}{suffix}", "" if form.startswith("diffusers") else f".{form}"
-        path = FileNames(options.folder, name, ending).last()
-        if form and exists(path):
-            text = f"--output_dir {path.parent}: {path.name} already exists and will be overwritten"
-            yield Finding(WARNING, text, "choose another --output_name")
 
 
 class _Attempts:

@@ -198,7 +198,7 @@ def _card(draws: Draws, requests: Sequence[SampleRequest]) -> str:
     facts += ["regularization"] if record.subset.is_reg else []
     texts = Counter(draws.caption(request) for request in requests)
     rows = "".join(f"<li>{_text(text, count)}</li>" for text, count in list(texts.items())[:_MOST_TEXTS])
-    rest = f'<li class="quiet">… {len(texts) - _MOST_TEXTS} other texts</li>' if len(texts) > _MOST_TEXTS else ""
+    rest = f'<li class="quiet">… {counted(len(texts) - _MOST_TEXTS, "other text")}</li>' if len(texts) > _MOST_TEXTS else ""
     name = f'<b title="{escape(str(record.path))}">{escape(record.path.name)}</b>'
     return f"<figure>{picture}<figcaption>{name}<small>{' · '.join(facts)}</small><ul>{rows}{rest}</ul></figcaption></figure>\n"
 

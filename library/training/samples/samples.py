@@ -150,7 +150,7 @@ class Samples:
         if faults:
             log.warning(f"samples {where}: {len(faults)} of {len(self.prompts)} failed ({faults[0]}); training continues")
         if left:
-            log.info(f"samples {where}: {left} of {len(self.prompts)} are skipped, since the run was asked to stop")
+            log.info(f"samples {where}: {left} of {len(self.prompts)} skipped, since the run was asked to stop")
         if files:
             self.write_page(running=True)
             log.info(f"samples {where}: {len(files)} in {time.time() - began:.0f} s, in {self.folder}")
@@ -182,7 +182,7 @@ class Samples:
         self.prompts = prompts
         for note in notes:
             log.warning(note)
-        log.info(f"--sample_prompts {source}: was changed; {len(self.prompts)} prompts from now on")
+        log.info(f"--sample_prompts {source}: was changed; {counted(len(self.prompts), 'prompt')} from now on")
 
     def write_page(self, running: bool) -> None:
         """Rewrite the page of all samples; a failure is logged once."""

@@ -15,7 +15,7 @@ from library.files import free_bytes, is_full
 from library.options.groups.saving import SavingOptions
 from library.paths.look import exists, is_folder
 from library.renaming import is_in_use
-from library.words import in_words
+from library.words import in_words, verb
 
 MARGIN = 1 << 20  # bytes to leave free for others
 EVERY = 10.0  # seconds between two attempts
@@ -104,7 +104,8 @@ class SaveWriter:
     def _wait(self, path: Path, size: int, write: Callable[[Path], None], fault: Exception) -> Exception | None:
         """Retry until it works or the time is over; returns the last error, None on success."""
         log.warning(
-            f"{_fault_line(path, fault)}; waiting up to {self.policy.wait / 60:g} minutes (--full_disk_wait) and trying again: free about "
+            f"{_fault_line(path, fault)}; waiting up to {_minutes(self.policy.wait)} "
+            f"(--full_disk_wait) and trying again: free about "
             f"{in_words(size + MARGIN)} there, or press Ctrl-C (twice if necessary) to skip this save"
         )
         left, last = self.policy.wait, fault
@@ -122,6 +123,10 @@ class SaveWriter:
         spare = "" if self.policy.spare is not None else ", set a second folder with --spare_dir"
         more = ", or let such runs continue with --on_full_disk continue" if is_full(fault) and not needed and not self.policy.go_on else ""
         return remedy + spare + more
+
+
+def _minutes(seconds: float) -> str:
+    return f"{seconds / 60:g} {verb(seconds / 60, 'minute', 'minutes')}"
 
 
 def _beside(path: Path) -> Path:

@@ -12,6 +12,7 @@ from library.parsing.json_text import parse_json
 from library.paths.listing import matching
 from library.paths.look import is_file
 from library.paths.opening import read_text
+from library.words import counted
 
 _OPTIMIZER, _SCHEDULE, _SCALER, _POSITION = "optimizer.bin", "scheduler.bin", "scaler.pt", "train_state.json"
 _WEIGHTS = (("model", ".safetensors"), ("pytorch_model", ".bin"))  # current names, and those of accelerate before 0.22
@@ -44,17 +45,18 @@ def read_accelerate_state(folder: Path) -> AccelerateState:
             coded("STATE-002", f"--resume {folder}: is a state in accelerate's format, but its weights are missing (model.safetensors)")
         )
     processes = max(1, len(matching(folder, "random_states_*.pkl")))
-    counted = _schedule_count(folder / _SCHEDULE)
+    scheduled = _schedule_count(folder / _SCHEDULE)
     position = _position(folder / _POSITION)
     step = None
     source = f"neither {_SCHEDULE} nor {_POSITION} records how many updates were done, so they count from 1; set it with --initial_step"
-    if counted is not None:
+    if scheduled is not None:
         # accelerate steps the schedule once per process. The count of train_state.json restarts at each resume.
-        step, source = counted // processes, f"{counted // processes} updates are done, according to {_SCHEDULE}"
+        step = scheduled // processes
+        source = f"{_done(step)}, according to {_SCHEDULE}"
         if position is not None and position not in (step, step + 1):
             source += f" ({_POSITION} says {position}; to continue from there, use --initial_step {position})"
     elif position is not None:
-        step, source = position, f"{position} updates are done, according to {_POSITION}"
+        step, source = position, f"{_done(position)}, according to {_POSITION}"
     present = {name: folder / name if is_file(folder / name) else None for name in (_OPTIMIZER, _SCHEDULE, _SCALER)}
     return AccelerateState(folder, weights, present[_OPTIMIZER], present[_SCHEDULE], present[_SCALER], processes, step, source)
 
@@ -68,6 +70,10 @@ def accelerate_lines(accelerate: AccelerateState) -> Sequence[str]:
         "(--skip_until_initial_step skips as many batches as were done of it), and randomness follows this suite",
         *(f"{name} is missing: that part is reset" for name in missing),
     )
+
+
+def _done(updates: int) -> str:
+    return counted(updates, "update is done", "updates are done")
 
 
 def _weights(folder: Path) -> tuple[Path, ...]:

@@ -22,6 +22,7 @@ from library.training.optim.rebuild import Rebuild
 from library.training.processes import Scaler
 from library.training.states.accelerate_state import AccelerateState
 from library.training.states.snapshot import held_tensors
+from library.words import counted
 
 _WRAPPERS = re.compile(r"^(module\.|_orig_mod\.)+")
 _LEVEL = "text_model."  # prefix in CLIPTextModel, in transformers before 5.6
@@ -42,7 +43,7 @@ def load_accelerate_weights(accelerate: AccelerateState, method: Method) -> None
             raise UserError(
                 coded(
                     "STATE-005",
-                    f"--resume {accelerate.folder}: has {len(accelerate.weights)} models, but this run trains {len(modules)}; "
+                    f"--resume {accelerate.folder}: has {counted(len(accelerate.weights), 'model')}, but this run trains {len(modules)}; "
                     "train the same parts",
                 )
             )
@@ -57,7 +58,8 @@ def load_accelerate_weights(accelerate: AccelerateState, method: Method) -> None
                 coded(
                     "STATE-005",
                     f"--resume {accelerate.folder}: {accelerate.weights[place].name} has other weights than this run trains: "
-                    f"{len(missing)} are missing or have another shape, such as {missing[0]}; "
+                    f"{counted(len(missing), 'tensor is missing or has', 'tensors are missing or have')} "
+                    f"another shape, such as {missing[0]}; "
                     "use the state's script, model and network options",
                 )
             )

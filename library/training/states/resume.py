@@ -22,7 +22,7 @@ from library.training.planning.plan import steps_of
 from library.training.states.accelerate_state import AccelerateState, accelerate_lines
 from library.training.states.saved_state import SavedState
 from library.training.states.state import TrainState
-from library.words import cut, quoted
+from library.words import counted, cut, quoted
 
 # Options that do not affect training, or that are compared in other ways: by data, batch sizes, the run's end.
 _IGNORED_GROUPS = frozenset({"saving", "sampling", "logging", "hub", "config", "validation"})
@@ -135,7 +135,8 @@ def end_lines(before: Mapping[str, Any], warmup: float, updates: int, step: int)
     then, now = steps_of(float(old or 0), before["updates"]), steps_of(warmup, updates)
     if then <= step < now:
         yield (
-            f"--lr_warmup_steps {warmup:g} is now {now} updates of {updates} and was {then} of {before['updates']}: the learning rate is "
+            f"--lr_warmup_steps {warmup:g} is now {now} of {counted(updates, 'update')} and was {then} "
+            f"of {before['updates']}: the learning rate is "
             f"in its warm-up again, at {step}/{now} of its value; --lr_warmup_steps {then} avoids that"
         )
     if before["updates"] != updates:

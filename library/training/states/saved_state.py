@@ -18,8 +18,10 @@ from library.paths.faults import tree_fault
 from library.paths.listing import matching
 from library.paths.look import is_file, is_folder
 from library.paths.opening import open_file, read_text
+from library.paths.shell_words import shell_word
 from library.training.states.accelerate_state import AccelerateState, is_accelerate_state, read_accelerate_state
 from library.training.states.state import RunningMean, Standing, TrainState
+from library.words import counted
 
 FORMAT = 1
 FACTS_FILE = "state.json"
@@ -71,7 +73,7 @@ def read_own(folder: Path) -> SavedState:
     for name, size in files.items():
         path = folder / name
         if not is_file(path) or path.stat().st_size != size:
-            problem = "is missing" if not is_file(path) else f"has {path.stat().st_size} bytes instead of {size}"
+            problem = "is missing" if not is_file(path) else f"has {counted(path.stat().st_size, 'byte')} instead of {size}"
             raise UserError(
                 coded("STATE-002", f"--resume {folder}: the state is incomplete: {name} {problem}; copy it again, or use an older state")
             )
@@ -120,7 +122,7 @@ def _read_facts(folder: Path) -> dict[str, Any]:
 def _what_it_is(folder: Path) -> str:
     inside = sorted((path.parent for path in matching(folder, f"*/{FACTS_FILE}")), key=lambda path: (path / FACTS_FILE).stat().st_mtime)
     if inside:
-        return f"is not a saved state but contains {len(inside)}; the newest is --resume {inside[-1]}"
+        return f"is not a saved state but contains {len(inside)}; the newest is --resume {shell_word(inside[-1])}"
     return f"is not a saved state (it has no {FACTS_FILE}); use a folder <name>-…-state that --save_state wrote"
 
 

@@ -14,7 +14,8 @@ from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 
-from library.containers.torch_files import ContainsCode, read_plain
+from library.containers.pickles import ContainsCode
+from library.containers.torch_files import read_plain
 from library.containers.uncached import torch_save
 from library.containers.weights_file import open_weights
 from library.errors import UserError, coded
@@ -28,6 +29,7 @@ from library.training.states.saved_state import FACTS_FILE, check_contents, crc3
 from library.training.states.snapshot import held_tensors
 from library.training.states.state import TrainState
 from library.training.states.state_parts import StateParts
+from library.words import counted
 
 TRAINING_FILE = "training.pt"
 _REMEMBERED = {"optimizer_class": str, "schedule_class": str, "optimizer": dict, "schedule": dict, "scaler": dict | None}
@@ -66,7 +68,8 @@ def load_weights(folder: Path, method: Method) -> None:
             raise UserError(
                 coded(
                     "STATE-005",
-                    f"--resume {folder}: has other weights than this run trains: {len(wrong)} differ, such as {name} ("
+                    f"--resume {folder}: has other weights than this run trains: "
+                    f"{counted(len(wrong), 'tensor differs', 'tensors differ')}, such as {name} ("
                     f"{_shape(saved, name)} in the state, {_shape(own, name)} here); use the state's model and network options",
                 )
             )

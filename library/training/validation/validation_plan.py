@@ -9,6 +9,7 @@ from library.data.batching.buckets import FilledData
 from library.errors import UserError, coded
 from library.options.groups.validation import ValidationOptions
 from library.training.states.state import Standing
+from library.words import counted
 
 
 @dataclass(frozen=True)
@@ -58,7 +59,8 @@ def check_ended_early(options: ValidationOptions, standing: Standing, resume: st
         raise UserError(
             coded(
                 "STATE-007",
-                f"--resume {resume}: {standing.worse} validations in a row did not improve on the one after update "
+                f"--resume {resume}: {counted(standing.worse, 'validation', 'validations in a row')} "
+                f"did not improve on the one after update "
                 f"{standing.best_step}, which ended this run early; raise --early_stop_patience (now {options.early_stop_patience}) or "
                 "remove it",
             )

@@ -12,6 +12,7 @@ from library.training.run_context import RunContext
 from library.training.states.state import Standing
 from library.training.validation.measure import Validation
 from library.training.validation.validation_plan import ValidationPlan
+from library.words import counted
 
 
 @dataclass(frozen=True)
@@ -60,7 +61,9 @@ class Validator:
         log.info(f"validation after update {step}: loss {loss:.5f} ({standing or 'not finite'}; {time.time() - began:.1f} s)")
         if self.enough:
             log.info(
-                f"--early_stop_patience {self.plan.patience}: training ends here; {now.worse} validations in a row did not improve on the "
+                f"--early_stop_patience {self.plan.patience}: training ends here; "
+                f"{counted(now.worse, 'validation', 'validations in a row')} "
+                f"did not improve on the "
                 f"one after update {now.best_step}"
             )
         return Measured(loss, is_best)

@@ -47,7 +47,7 @@ def test_images_directly_in_the_folder_are_told_with_the_folder_to_make(tmp_path
 def test_image_folder_given_instead_of_its_parent_is_told(tmp_path: Path) -> None:
     photos(tmp_path / "train/10_shs dog", 2)
     lines = faults(tmp_path / "train/10_shs dog")
-    refusals(lines, ("DATA-003", "--train_data_dir", f"--train_data_dir '{tmp_path / 'train'}'"))
+    refusals(lines, ("DATA-003", "--train_data_dir", f"--train_data_dir {tmp_path / 'train'}"))
 
 
 def test_folder_without_a_number_is_told_with_its_new_name(tmp_path: Path) -> None:

@@ -82,7 +82,7 @@ BAD: list[tuple[dict[str, Any], tuple[str, ...]]] = [
     ({"images": None, "latents": torch.full((2, 4, 2, 3), torch.inf)}, ("latents", "not finite", "row 0, 1")),
     ({"captions": None}, ("neither captions nor input_ids", "2 images")),
     ({"captions": "a cat"}, ("captions", "a str", "list of 2 texts")),
-    ({"captions": ["a cat"]}, ("captions", "1 entries", "list of 2 texts")),
+    ({"captions": ["a cat"]}, ("captions", "1 entry", "list of 2 texts")),
     ({"captions": ["a cat", 3]}, ("captions", "a int", "list of 2 texts")),
     ({"input_ids": IDS.float()}, ("input_ids", "float32", "whole numbers [2,1,77] or [2,77]")),
     ({"input_ids": IDS[:, :75]}, ("input_ids", "[2,75]", "whole numbers [2,1,77] or [2,77]", "--max_token_length 75")),
@@ -93,7 +93,7 @@ BAD: list[tuple[dict[str, Any], tuple[str, ...]]] = [
     ({"loss_weights": [1.0, float("nan")]}, ("loss_weights", "not finite", "row 1")),
     ({"masks": torch.ones(2, 8, 8)}, ("masks", "[2,8,8]", "[2,16,24] or [2,1,2,3]")),
     ({"masks": torch.ones(2, 16, 24) * 255}, ("masks", "255 to 255", "0..1")),
-    ({"image_keys": ["one"]}, ("image_keys", "1 entries", "list of 2 texts")),
+    ({"image_keys": ["one"]}, ("image_keys", "1 entry", "list of 2 texts")),
     ({"loss_weight": [1.0, 1.0]}, ("'loss_weight'", "'loss_weights'?")),
     ({"alpha_masks": torch.ones(2, 16, 24)}, ("'alpha_masks'", "'masks'?")),
 ]

@@ -78,7 +78,7 @@ def test_accumulation_samples_and_a_fault_on_the_way(command, folder: Path, caps
     assert len(list((out / "sample").glob("*.png"))) == 1
     capsys.readouterr()
     command("bad", "--dataset_class", "my_batches.Third", code=2)
-    refusal(capsys.readouterr().err, "DATA-022", "--dataset_class my_batches.Third[2]", "captions", "0 entries", "1 texts")
+    refusal(capsys.readouterr().err, "DATA-022", "--dataset_class my_batches.Third[2]", "captions", "0 entries", "1 text")
 
 
 def test_a_batch_with_which_nothing_finite_comes_out_is_left_out_where_that_is_asked_for(command, capsys) -> None:

@@ -175,9 +175,9 @@ def test_two_processes_move_the_schedule_twice_an_update(tmp_path: Path, acceler
 def test_what_does_not_fit_is_told(tmp_path: Path, accelerator, heard) -> None:
     saved(tmp_path / "old", accelerator, Unet(Theirs))
     old = read_accelerate_state(tmp_path / "old")
-    with refused("STATE-005", "--resume", "1 are", "vectors"):
+    with refused("STATE-005", "--resume", "1 tensor is missing", "vectors"):
         load_accelerate_weights(old, method(Vectors()))
-    with refused("STATE-005", "1 models", 2):
+    with refused("STATE-005", "1 model", 2):
         load_accelerate_weights(old, method(Unet(Ours), nn.Linear(5, 2)))
     sgd = torch.optim.SGD(Unet(Ours).parameters(), lr=0.1)
     with refused("STATE-004", "optimizer.bin", "SGD", "amsgrad, betas"):

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from library.containers.torch_files import ContainsCode, read_plain
+from library.containers.pickles import ContainsCode
+from library.containers.torch_files import read_plain
 from library.errors import UserError
 from library.training.states import state_files
 from library.training.states.accelerate_state import read_accelerate_state
