@@ -170,6 +170,7 @@ def run_script(main: Callable[[Sequence[str]], None], argv: Sequence[str] | None
 def _run_script(main: Callable[[Sequence[str]], None], argv: Sequence[str] | None) -> int:
     setup()
     try:
+        _check_working_folder()
         main(sys.argv[1:] if argv is None else argv)
         _check_result()
     except UserError as fault:
@@ -184,6 +185,15 @@ def _run_script(main: Callable[[Sequence[str]], None], argv: Sequence[str] | Non
     finally:
         _close_files()
     return 0
+
+
+def _check_working_folder() -> None:
+    """Raise UserError if the current folder was removed: nothing relative to it can be found or written."""
+    try:
+        os.getcwd()  # noqa: PTH109
+    except OSError as fault:
+        reason = "it was removed" if isinstance(fault, FileNotFoundError) else fault.strerror or str(fault)
+        raise UserError(coded("PATH-001", f"the current folder cannot be used ({reason}); go to another one with cd")) from fault
 
 
 def _tell_error(problem: str) -> None:
