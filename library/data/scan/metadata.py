@@ -13,7 +13,7 @@ from library.data.config.check import INVALID
 from library.data.config.config_text import read_metadata_table
 from library.data.config.keys import DATASET, KEYS, NotAccepted
 from library.data.config.subset_check import subset_faults
-from library.data.scan.caption_files import split_tags
+from library.data.scan.caption_files import length_fault, split_tags
 from library.errors import Problem, UserError, coded
 from library.files import compared, is_image, list_images
 from library.paths.look import expanded, look, shown
@@ -208,6 +208,8 @@ def _caption(value: object, settings: SubsetOptions) -> str:
             continue
         if not isinstance(text, str):
             raise NotAccepted(f'"{name}" is not text')
+        if reason := length_fault(text):
+            raise NotAccepted(f'"{name}" {reason}')
         if text.strip():
             parts.append(text.strip())
     if not parts and "caption" not in value and "tags" not in value:
