@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 from library.errors import PartlyDone, Stopped, UserError, coded
 from library.telling.appended import AppendedFile
+from library.telling.broken_torch import torch_fault
 from library.telling.leaving import ending_with
 from library.telling.signs import plain, plain_line
 from library.telling.streams import install, lasting
@@ -177,6 +178,13 @@ def _run_script(main: Callable[[Sequence[str]], None], argv: Sequence[str] | Non
         for problem in fault.lines if is_main_process() else ():
             _tell_error(problem)
         return EXIT_PARTLY_DONE if isinstance(fault, PartlyDone) else EXIT_FAULT
+    except (ImportError, OSError, MemoryError) as fault:
+        problem = torch_fault(fault)
+        if problem is None:
+            raise
+        if is_main_process():
+            _tell_error(problem.line)
+        return EXIT_FAULT
     except Stopped as stop:
         return stop.exit_code
     except KeyboardInterrupt:
