@@ -16,6 +16,7 @@ from library.data.config.subset_check import subset_faults
 from library.data.scan.caption_files import length_fault, split_tags
 from library.errors import Problem, UserError, coded
 from library.files import compared, is_image, list_images
+from library.parsing.signs import is_text
 from library.paths.look import expanded, look, shown
 from library.renaming import is_there
 from library.words import counted, named
@@ -208,6 +209,10 @@ def _caption(value: object, settings: SubsetOptions) -> str:
             continue
         if not isinstance(text, str):
             raise NotAccepted(f'"{name}" is not text')
+        if not is_text(text):
+            raise NotAccepted(
+                f'"{name}" has half of a surrogate pair (\\ud800 to \\udfff), which is not text; write it completely, or remove it'
+            )
         if reason := length_fault(text):
             raise NotAccepted(f'"{name}" {reason}')
         if text.strip():
