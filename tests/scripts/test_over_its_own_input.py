@@ -116,3 +116,25 @@ def test_a_file_of_one_kind_never_takes_the_place_of_an_input_of_another(
     assert run_script(main, [*map(str, argv), "--save_to", str(target)]) == 2
     refusal(capsys.readouterr().err, "PATH-011", "--save_to", "--model_tuned" if way == "extract" else "--models")
     assert target.read_bytes() == before
+
+
+@pytest.mark.parametrize("kind", ["network", "inversion", "dreambooth"])
+def test_only_a_model_takes_the_place_of_the_model(
+    kind: str, tiny_v1: Path, photos: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    main, _, more = SCRIPTS[kind]
+    model = shutil.copyfile(tiny_v1, tmp_path / "model.safetensors")
+    before = model.read_bytes()
+    code = start(
+        main,
+        pretrained_model_name_or_path=model,
+        dataset_config=dataset(tmp_path / "data.toml", photos, subset=f"class_tokens = '{WORD} cat'"),
+        output_dir=tmp_path,
+        output_name="model",
+        save_model_as="safetensors",
+        max_train_steps=1,
+        dry_run=True,
+        **more,
+    )
+    assert model.read_bytes() == before and (code == 0) == (kind == "dreambooth")
+    assert ("SD-PATH-011" in "".join(capfd.readouterr())) == (code != 0)

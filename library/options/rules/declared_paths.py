@@ -47,13 +47,14 @@ def own_input_faults(options: Script, field: str, of_same_kind: Container[str] =
             if (
                 option.path in _READ
                 and option.field not in of_same_kind
-                and any(_is_same(Path(target), Path(text)) for text in _texts(values[option.field]))
+                and any(is_same_file(Path(target), Path(text)) for text in _texts(values[option.field]))
             ):
                 what = f"is the file of {option.flag}, which would be overwritten"
                 yield coded("PATH-011", f"{options.origin(field)}: {target} {what}; choose another name")
 
 
-def _is_same(one: Path, other: Path) -> bool:
+def is_same_file(one: Path, other: Path) -> bool:
+    """Whether both paths name one existing file, also through links."""
     one, other = expanded(one), expanded(other)
     return is_file(one) and is_file(other) and one.samefile(other)
 
