@@ -179,11 +179,11 @@ def _run_script(main: Callable[[Sequence[str]], None], argv: Sequence[str] | Non
             _tell_error(problem)
         return EXIT_PARTLY_DONE if isinstance(fault, PartlyDone) else EXIT_FAULT
     except (ImportError, OSError, MemoryError) as fault:
-        problem = torch_fault(fault)
-        if problem is None:
+        broken = torch_fault(fault)
+        if broken is None:
             raise
         if is_main_process():
-            _tell_error(problem.line)
+            _tell_error(broken.line)
         return EXIT_FAULT
     except Stopped as stop:
         return stop.exit_code

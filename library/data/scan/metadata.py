@@ -16,6 +16,7 @@ from library.data.config.subset_check import subset_faults
 from library.data.scan.caption_files import length_fault, split_tags
 from library.errors import Problem, UserError, coded
 from library.files import compared, is_image, list_images
+from library.options.bounds import MOST_PIXELS
 from library.parsing.signs import is_text
 from library.paths.look import expanded, look, shown
 from library.renaming import is_there
@@ -235,6 +236,8 @@ def _train_resolution(value: object) -> tuple[int, int] | None:
         raise NotAccepted(f'"train_resolution" is {size}; expected [width, height] in pixels')
     if size[0] % 8 or size[1] % 8:
         raise NotAccepted(f'"train_resolution" is {size}; both sides must be multiples of 8')
+    if max(size) > MOST_PIXELS:
+        raise NotAccepted(f'"train_resolution" is {size}; at most {MOST_PIXELS} pixels a side')
     return size[0], size[1]
 
 

@@ -195,9 +195,9 @@ def _folder(subset: SubsetOptions, report: _Report) -> list[_Listed]:
             report.faults.append(coded("DATA-004", f"{subset.place}: caption file {beside} {reason}"))
             captioned.append((image, "", None))
             continue
-        if reason := length_fault(whole.text):
+        if too_long := length_fault(whole.text):
             report.faults.append(
-                coded("DATA-028", f"{subset.place}: caption file {subset.image_dir / caption} {reason}, or remove the file")
+                coded("DATA-028", f"{subset.place}: caption file {subset.image_dir / caption} {too_long}, or remove the file")
             )
             captioned.append((image, "", None))
             continue
