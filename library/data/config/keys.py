@@ -84,7 +84,7 @@ def _truth(example: str) -> tuple[Check, str]:
 
 
 def _half(*values: object) -> str:
-    """A remark about text that is none: JSON may hold half of a surrogate pair."""
+    """A remark about text that is none: JSON may have half of a surrogate pair."""
     return (
         "; half of a surrogate pair (\\ud800 to \\udfff) is not text" if any(isinstance(value, str) and value for value in values) else ""
     )
