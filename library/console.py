@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 from library.errors import PartlyDone, Stopped, UserError, coded
 from library.telling.appended import AppendedFile
+from library.telling.broken_torch import torch_fault
 from library.telling.leaving import ending_with
 from library.telling.signs import plain, plain_line
 from library.telling.streams import install, lasting
@@ -170,12 +171,20 @@ def run_script(main: Callable[[Sequence[str]], None], argv: Sequence[str] | None
 def _run_script(main: Callable[[Sequence[str]], None], argv: Sequence[str] | None) -> int:
     setup()
     try:
+        _check_working_folder()
         main(sys.argv[1:] if argv is None else argv)
         _check_result()
     except UserError as fault:
         for problem in fault.lines if is_main_process() else ():
             _tell_error(problem)
         return EXIT_PARTLY_DONE if isinstance(fault, PartlyDone) else EXIT_FAULT
+    except (ImportError, OSError, MemoryError) as fault:
+        broken = torch_fault(fault)
+        if broken is None:
+            raise
+        if is_main_process():
+            _tell_error(broken.line)
+        return EXIT_FAULT
     except Stopped as stop:
         return stop.exit_code
     except KeyboardInterrupt:
@@ -184,6 +193,15 @@ def _run_script(main: Callable[[Sequence[str]], None], argv: Sequence[str] | Non
     finally:
         _close_files()
     return 0
+
+
+def _check_working_folder() -> None:
+    """Raise UserError if the current folder was removed: nothing relative to it can be found or written."""
+    try:
+        os.getcwd()  # noqa: PTH109
+    except OSError as fault:
+        reason = "it was removed" if isinstance(fault, FileNotFoundError) else fault.strerror or str(fault)
+        raise UserError(coded("PATH-001", f"the current folder cannot be used ({reason}); go to another one with cd")) from fault
 
 
 def _tell_error(problem: str) -> None:

@@ -210,6 +210,13 @@ def is_full(error: BaseException) -> bool:
     return any(sign in str(error) for sign in ("No space left on device", "os error 28", "os error 112", "os error 122", *_TORCH_FULL))
 
 
+def is_too_large(error: BaseException) -> bool:
+    """Whether `error` means that the file system or a limit allows no file of this size (4 GiB on FAT32), however much space is free."""
+    if isinstance(error, OSError) and error.errno == errno.EFBIG:
+        return True
+    return any(sign in str(error) for sign in ("File too large", "(os error 27)", "(os error 223)"))
+
+
 def sha256(path: Path, offset: int = 0) -> str:
     """Return the hex SHA-256 of the file's bytes from `offset` on, read in pieces of 1 MiB."""
     digest = hashlib.sha256()

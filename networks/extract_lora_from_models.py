@@ -8,7 +8,9 @@ if __package__ in (None, ""):  # started as a script: the library is one folder 
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from library.console import run_script
+from library.errors import UserError
 from library.options.reading.parse import parse
+from library.options.rules.declared_paths import own_input_faults
 from library.options.rules.tool_check import check_paths
 from library.options.tool_groups.lora import ExtractLora
 
@@ -18,6 +20,8 @@ def main(argv: Sequence[str]) -> None:
     options = parse(ExtractLora, argv)
     chosen, output = options.extract, options.output
     check_paths(options)
+    if faults := [*own_input_faults(options, "save_to")]:  # a LoRA never takes a model's place
+        raise UserError(*faults)
 
     from library.console import progress
     from library.surgery.checkpoint import open_checkpoint

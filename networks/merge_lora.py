@@ -13,6 +13,7 @@ if __package__ in (None, ""):  # started as a script: the library is one folder 
 from library.console import run_script
 from library.errors import UserError, coded
 from library.options.reading.parse import parse
+from library.options.rules.declared_paths import own_input_faults
 from library.options.rules.tool_check import check_paths
 from library.options.tool_groups.lora import MergeLora
 from library.words import counted
@@ -39,6 +40,8 @@ def main(argv: Sequence[str]) -> None:
         problems.append(coded("FILE-007", f"--save_to {save_to}: use a .safetensors, .ckpt or .pt file, or set --sd_model to merge into"))
     if merge.sd_model is None and merge.v2:
         problems.append(coded("OPT-008", "--v2: describes --sd_model, which is missing; remove it"))
+    if merge.sd_model is not None:  # a model never takes a LoRA's place
+        problems += own_input_faults(options, "save_to", ("sd_model",))
     if problems:
         raise UserError(*problems)
     if merge.sd_model is not None:

@@ -9,18 +9,12 @@ from collections.abc import Iterator, Sequence
 from library.doctor.child_process import Answer
 from library.doctor.driver import Driver
 from library.doctor.findings import Finding, fault, note, ok
+from library.telling.broken_torch import GET_STARTED, load_remedy
 
-GET_STARTED = 'install PyTorch with the line that its "Get started" page (pytorch.org) shows for this system and CUDA version'
 _UPDATE_DRIVER = "install NVIDIA's newest driver for the card and restart the machine"
 # The oldest driver for each major version of CUDA (CUDA Release Notes, table "CUDA Toolkit and Minimum Required Driver Version").
 _OLDEST_DRIVER = {11: 450, 12: 525, 13: 580}
 _BF16_SINCE = 8  # compute capability 8.0, Ampere
-_LOAD_REMEDIES = (
-    (("WinError 126", "WinError 127", "WinError 1114"), "install the Microsoft Visual C++ Redistributable (x64), then PyTorch again"),
-    (("No module named 'torch'",), GET_STARTED),
-    (("No module named",), "install the requirements again: pip install -r requirements.txt -c constraints.txt"),
-    (("MemoryError", "Cannot allocate memory", "WinError 1455"), "close other programs, or make the page file larger"),
-)
 
 
 def judge_torch(answer: Answer, driver: Driver) -> Iterator[Finding]:
@@ -43,14 +37,6 @@ def judge_torch(answer: Answer, driver: Driver) -> Iterator[Finding]:
     yield from _products(answer)
     if answer.failure is not None:
         yield fault(f"PyTorch crashes: {answer.failure}", f"{_UPDATE_DRIVER}; if that does not help, {GET_STARTED}")
-
-
-def load_remedy(reason: str) -> str:
-    """Return the remedy for a package that does not load, from its error message."""
-    for signs, remedy in _LOAD_REMEDIES:
-        if any(sign in reason for sign in signs):
-            return remedy
-    return f"remove it and install it again: pip uninstall torch, then {GET_STARTED}"
 
 
 def _cpu_build(driver: Driver) -> Iterator[Finding]:

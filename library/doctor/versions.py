@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from library.doctor.findings import Finding, fault, note, ok
-from library.doctor.torch_build import GET_STARTED
 from library.paths.look import is_file, is_folder
 from library.paths.opening import read_text
+from library.telling.broken_torch import GET_STARTED
 
 if TYPE_CHECKING:
     from packaging.requirements import Requirement

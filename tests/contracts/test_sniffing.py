@@ -17,6 +17,7 @@ TABLES = {
     "library/model/files/locate.py": "errors of whichever package the hub's client connects with",
     "library/training/states/follow.py": "a state keeps the class of its schedule by name",
     "library/training/caches/text_cache.py": "hooks that transformers hangs in by itself",
+    "library/telling/broken_torch.py": "the module whose import failed, in a traceback: a frame answers no question but this",
 }
 
 

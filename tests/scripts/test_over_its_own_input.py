@@ -14,9 +14,11 @@ import train_textual_inversion
 import train_textual_inversion_XTI
 from finetune import clean_captions_and_tags, merge_captions_to_metadata
 from library.console import run_script
-from networks import merge_lora, resize_lora
+from networks import extract_lora_from_models, merge_lora, resize_lora
+from tests.messages import refusal
 from tests.scripts.running import kept, run_in_process
 from tests.scripts.starting import dataset, start
+from tests.small_models import write_strong_lora
 from tools import convert_diffusers20_original_sd, edit_metadata
 
 WORD = "<shs>"
@@ -98,3 +100,41 @@ def test_tools_write_over_what_they_read(tiny_v1: Path, photos: Path, tmp_path: 
         before = written.stat().st_mtime_ns if written.exists() else 0
         assert run_script(main, [str(item) for item in argv]) == 0, main.__module__
         assert written.stat().st_mtime_ns > before, main.__module__
+
+
+@pytest.mark.parametrize("way", ["extract", "merge"])
+def test_a_file_of_one_kind_never_takes_the_place_of_an_input_of_another(
+    way: str, tiny_v1: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model, tuned = (shutil.copyfile(tiny_v1, tmp_path / f"{name}.safetensors") for name in ("model", "tuned"))
+    target, argv = tuned, ["--model_org", model, "--model_tuned", tuned]
+    if way == "merge":
+        target = write_strong_lora(tmp_path / "cat.safetensors", model)
+        argv = ["--sd_model", model, "--models", target]
+    before = target.read_bytes()
+    main = extract_lora_from_models.main if way == "extract" else merge_lora.main
+    assert run_script(main, [*map(str, argv), "--save_to", str(target)]) == 2
+    refusal(capsys.readouterr().err, "PATH-011", "--save_to", "--model_tuned" if way == "extract" else "--models")
+    assert target.read_bytes() == before
+
+
+@pytest.mark.parametrize("kind", ["network", "inversion", "dreambooth"])
+def test_only_a_model_takes_the_place_of_the_model(
+    kind: str, tiny_v1: Path, photos: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    main, _, more = SCRIPTS[kind]
+    model = shutil.copyfile(tiny_v1, tmp_path / "model.safetensors")
+    before = model.read_bytes()
+    code = start(
+        main,
+        pretrained_model_name_or_path=model,
+        dataset_config=dataset(tmp_path / "data.toml", photos, subset=f"class_tokens = '{WORD} cat'"),
+        output_dir=tmp_path,
+        output_name="model",
+        save_model_as="safetensors",
+        max_train_steps=1,
+        dry_run=True,
+        **more,
+    )
+    assert model.read_bytes() == before and (code == 0) == (kind == "dreambooth")
+    assert ("SD-PATH-011" in "".join(capfd.readouterr())) == (code != 0)

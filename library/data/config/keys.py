@@ -20,6 +20,7 @@ from library.options.bounds import (
     MOST_WEIGHT,
 )
 from library.options.declare import PathUse
+from library.parsing.signs import is_text
 from library.paths.faults import part_fault
 from library.paths.look import expanded
 from library.words import cut
@@ -82,13 +83,20 @@ def _truth(example: str) -> tuple[Check, str]:
     return check, expected
 
 
+def _half(*values: object) -> str:
+    """A remark about text that is none: JSON may have half of a surrogate pair."""
+    return (
+        "; half of a surrogate pair (\\ud800 to \\udfff) is not text" if any(isinstance(value, str) and value for value in values) else ""
+    )
+
+
 def _text(example: str) -> tuple[Check, str]:
     expected = f"text in quotes, e.g. {example}"
 
     def check(value: object) -> str:
-        if not isinstance(value, str):
-            raise NotAccepted(expected)
-        return value
+        if not is_text(value):
+            raise NotAccepted(expected + _half(value))
+        return str(value)
 
     return check, expected
 
@@ -98,8 +106,8 @@ def _texts(example: str) -> tuple[Check, str]:
 
     def check(value: object) -> tuple[str, ...]:
         texts = tuple(value) if isinstance(value, list | tuple) else (value,)
-        if not all(isinstance(text, str) for text in texts):
-            raise NotAccepted(expected)
+        if not all(map(is_text, texts)):
+            raise NotAccepted(expected + _half(*texts))
         return texts
 
     return check, expected
@@ -133,9 +141,9 @@ def _separator(example: str) -> tuple[Check, str]:
     expected = f"one or more characters in quotes, e.g. {example}"
 
     def check(value: object) -> str:
-        if not isinstance(value, str) or not value:
-            raise NotAccepted(expected)
-        return value
+        if not value or not is_text(value):
+            raise NotAccepted(expected + _half(value))
+        return str(value)
 
     return check, expected
 

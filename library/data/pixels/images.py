@@ -11,7 +11,7 @@ from library.data.batching.buckets import Placement
 from library.data.config.blueprint import Size, SubsetOptions
 from library.data.pixels.decode import WHITE, decode
 from library.data.scan.records import ImageRecord
-from library.errors import UserError, coded
+from library.errors import UserError, coded, first_line
 from library.parsing.whole import whole_number
 from library.seeds import python_rng
 
@@ -36,7 +36,7 @@ def load_image(record: ImageRecord, placement: Placement, seed: int | None) -> n
     except UserError:
         raise
     except Exception as fault:  # PIL and OpenCV raise many kinds of exceptions for damaged files
-        raise UserError(coded("DATA-001", f"image {record.path}: cannot be read ({fault}); remove or replace it")) from None
+        raise UserError(coded("DATA-001", f"image {record.path}: cannot be read ({first_line(fault)}); remove or replace it")) from None
     if seed is not None:
         if flipped(record.subset, seed):
             pixels = pixels[:, ::-1]
@@ -83,7 +83,7 @@ def brightness(path: Path, cover: tuple[int, int]) -> np.ndarray:
     try:
         return np.asarray(decode(path, cover, profiles=False).on((0, 0, 0)).convert("L"))
     except Exception as fault:  # PIL raises many kinds of exceptions for damaged files
-        raise UserError(coded("DATA-010", f"mask {path}: cannot be read ({fault}); replace it")) from None
+        raise UserError(coded("DATA-010", f"mask {path}: cannot be read ({first_line(fault)}); replace it")) from None
 
 
 def resize(pixels: Pixels, size: Size, way: str | None = None) -> Pixels:

@@ -14,7 +14,7 @@ from library.data.batching.buckets import FilledData, Placement
 from library.data.pixels.decode import decode
 from library.data.pixels.images import brightness, crop, flipped, part_shown, resize
 from library.data.scan.records import ImageRecord
-from library.errors import UserError, coded
+from library.errors import UserError, coded, first_line
 from library.files import is_image
 from library.options.bounds import PIXELS_OF_A_LATENT
 
@@ -98,7 +98,7 @@ def _opacity(path: Path) -> np.ndarray:
         image = decode(path)
         return np.full(image.rgb.size[::-1], 255, dtype=np.uint8) if image.alpha is None else np.asarray(image.alpha)
     except Exception as fault:
-        raise UserError(coded("DATA-001", f"image {path}: cannot be read ({fault}); remove or replace it")) from None
+        raise UserError(coded("DATA-001", f"image {path}: cannot be read ({first_line(fault)}); remove or replace it")) from None
 
 
 def _averaged(pixels: np.ndarray) -> np.ndarray:

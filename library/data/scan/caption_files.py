@@ -12,6 +12,16 @@ from library.data.config.blueprint import SubsetOptions
 from library.data.scan.findings import NOTE, WARNING, Finding
 from library.paths.opening import read_bytes
 
+LONGEST_CAPTION = 100_000  # characters of a line: a text encoder reads 225 tokens at most, and megabytes take minutes to split into tokens
+
+
+def length_fault(text: str) -> str | None:
+    """Why a text with one or more captions, one in each line, is too long to be trained with, or None."""
+    longest = max(map(len, text.split("\n")))
+    if longest <= LONGEST_CAPTION:
+        return None
+    return f"has a line of {longest} characters; at most {LONGEST_CAPTION} are allowed: shorten it"
+
 
 def split_tags(caption: str, separator: str = ",") -> list[str]:
     """The parts of a caption between separators, without surrounding spaces; empty parts are dropped."""

@@ -13,9 +13,11 @@ from library.data.config.check import INVALID
 from library.data.config.config_text import read_metadata_table
 from library.data.config.keys import DATASET, KEYS, NotAccepted
 from library.data.config.subset_check import subset_faults
-from library.data.scan.caption_files import split_tags
+from library.data.scan.caption_files import length_fault, split_tags
 from library.errors import Problem, UserError, coded
 from library.files import compared, is_image, list_images
+from library.options.bounds import MOST_PIXELS
+from library.parsing.signs import is_text
 from library.paths.look import expanded, look, shown
 from library.renaming import is_there
 from library.words import counted, named, verb
@@ -209,6 +211,12 @@ def _caption(value: object, settings: SubsetOptions) -> str:
             continue
         if not isinstance(text, str):
             raise NotAccepted(f'"{name}" is not text')
+        if not is_text(text):
+            raise NotAccepted(
+                f'"{name}" has half of a surrogate pair (\\ud800 to \\udfff), which is not text; write it completely, or remove it'
+            )
+        if reason := length_fault(text):
+            raise NotAccepted(f'"{name}" {reason}')
         if text.strip():
             parts.append(text.strip())
     if not parts and "caption" not in value and "tags" not in value:
@@ -229,6 +237,8 @@ def _train_resolution(value: object) -> tuple[int, int] | None:
         raise NotAccepted(f'"train_resolution" is {size}; expected [width, height] in pixels')
     if size[0] % 8 or size[1] % 8:
         raise NotAccepted(f'"train_resolution" is {size}; both sides must be multiples of 8')
+    if max(size) > MOST_PIXELS:
+        raise NotAccepted(f'"train_resolution" is {size}; at most {MOST_PIXELS} pixels a side')
     return size[0], size[1]
 
 

@@ -8,7 +8,16 @@ from pathlib import Path
 
 from library.data.config.blueprint import DatasetBlueprint, Size, SubsetOptions
 from library.data.config.nearby_paths import other_files
-from library.data.scan.caption_files import CaptionFile, CaptionLines, caption_findings, read_caption, read_lines, split_tags, with_affixes
+from library.data.scan.caption_files import (
+    CaptionFile,
+    CaptionLines,
+    caption_findings,
+    length_fault,
+    read_caption,
+    read_lines,
+    split_tags,
+    with_affixes,
+)
 from library.data.scan.findings import NOTE, WARNING, Finding
 from library.data.scan.folder_findings import captions_beside, further_lines, other_commas, other_scripts, unread, without_caption
 from library.data.scan.image_headers import Header, Unreadable, read_header
@@ -195,6 +204,12 @@ def _folder(subset: SubsetOptions, report: _Report) -> list[_Listed]:
             not_text = isinstance(fault, UnicodeDecodeError)
             reason = "is not UTF-8; save it again with encoding UTF-8" if not_text else f"{unopened(beside, fault)}; fix or remove it"
             report.faults.append(coded("DATA-004", f"{subset.place}: caption file {beside} {reason}"))
+            captioned.append((image, "", None))
+            continue
+        if too_long := length_fault(whole.text):
+            report.faults.append(
+                coded("DATA-028", f"{subset.place}: caption file {subset.image_dir / caption} {too_long}, or remove the file")
+            )
             captioned.append((image, "", None))
             continue
         if not split_tags(whole.text):

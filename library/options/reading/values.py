@@ -14,7 +14,8 @@ from pathlib import Path
 
 from library.options.declare import Option
 from library.options.suggest import closest
-from library.words import quoted
+from library.parsing.signs import is_text
+from library.words import cut, quoted
 
 Single = bool | int | float | str | Path
 Value = Single | tuple[Single, ...] | None
@@ -158,6 +159,9 @@ def _from_word(option: Option, text: str) -> Reading:
         return Reading(
             option.default, warning=f"{text.strip()} is for other models, so {option.default} is used; expected {expected(option)}"
         )
+    if option.type is str and option.path is None and not is_text(text):  # a path may have such a name; nothing else can use or save it
+        shown = "has a character" if option.secret else f"{cut(text, 40)!a} has a character"
+        raise ValueError(f"{shown} that is not valid text; type it again, or remove it")
     if option.type not in (int, float):
         return Reading(_chosen(option, Path(text) if option.type is Path else text))
     number = _whole(option, text.strip()) if option.type is int else _number(option, text.strip())

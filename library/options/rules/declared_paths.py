@@ -36,17 +36,25 @@ def path_faults(options: Script, idle: Container[str] = ()) -> Iterator[Problem]
                 yield fault.reworded(f"{options.origin(option.field)}: {fault}")
 
 
-def own_input_faults(options: Script, field: str) -> Iterator[Problem]:
-    """Yield an error if the text file that option `field` writes is one that another option of the command reads."""
+def own_input_faults(options: Script, field: str, of_same_kind: Container[str] = ()) -> Iterator[Problem]:
+    """Yield an error if the file that option `field` writes is one that another option of the command reads.
+
+    Options in `of_same_kind` name files that it may replace, such as a model by a changed one.
+    """
     values = options_table(options)
     for target in _texts(values[field]):
         for option in options_of(type(options)):
-            if option.path in _READ and any(_is_same(Path(target), Path(text)) for text in _texts(values[option.field])):
-                what = f"is the file of --{option.field}, which would be overwritten"
+            if (
+                option.path in _READ
+                and option.field not in of_same_kind
+                and any(is_same_file(Path(target), Path(text)) for text in _texts(values[option.field]))
+            ):
+                what = f"is the file of {option.flag}, which would be overwritten"
                 yield coded("PATH-011", f"{options.origin(field)}: {target} {what}; choose another name")
 
 
-def _is_same(one: Path, other: Path) -> bool:
+def is_same_file(one: Path, other: Path) -> bool:
+    """Whether both paths name one existing file, also through links."""
     one, other = expanded(one), expanded(other)
     return is_file(one) and is_file(other) and one.samefile(other)
 

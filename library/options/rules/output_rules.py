@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from library.errors import Problem, coded
-from library.options.groups.scripts import TrainingScript
+from library.options.groups.scripts import FullModelScript, TrainingScript
+from library.options.rules.declared_paths import is_same_file
 from library.options.rules.option_view import OptionView
 from library.options.rules.path_rules import asks_for_samples, is_module
 from library.packages import install_command
@@ -41,7 +42,7 @@ def saving(options: OptionView) -> Iterator[Problem]:
 
 
 def _not_in_the_way(options: OptionView) -> Iterator[Problem]:
-    """A folder must not have the name of the product."""
+    """A folder must not have the name of the product, nor the model that a network or an embedding is trained for."""
     if options.output_dir is None or options.save_model_as in ("diffusers", "diffusers_safetensors"):
         return
     suffixes = options.script.product_suffixes if isinstance(options.script, TrainingScript) else ("",)
@@ -53,6 +54,11 @@ def _not_in_the_way(options: OptionView) -> Iterator[Problem]:
             yield coded(
                 "PATH-007", f"{options.at('output_name')}: {product} {what}, and the result would have the same name; choose another name"
             )
+        for field in () if isinstance(options.script, FullModelScript) else ("pretrained_model_name_or_path", "vae"):
+            model = getattr(options, field)
+            if model and is_same_file(product, Path(model)):
+                what = f"is the file of --{field}, which the result would overwrite"
+                yield coded("PATH-011", f"{options.at('output_name')}: {product} {what}; choose another name")
         if seen.thing is Thing.FOLDER:
             yield coded(
                 "PATH-002",

@@ -163,5 +163,11 @@ AREA = Area(
             "Lower --divisible_by, or use larger sizes.",
             "captions_and_tags.md#smaller-copies",
         ),
+        Refusal(
+            "DATA-028",
+            "A caption is much longer than a text encoder reads.",
+            "Check that the file is a caption, and shorten or remove it.",
+            "dataset_config.md#captions-three-ways",
+        ),
     ),
 )

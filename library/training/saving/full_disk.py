@@ -11,7 +11,7 @@ from time import sleep
 
 from library.console import log
 from library.errors import UserError, coded, first_line
-from library.files import free_bytes, is_full
+from library.files import free_bytes, is_full, is_too_large
 from library.options.groups.saving import SavingOptions
 from library.paths.look import exists, is_folder
 from library.renaming import is_in_use
@@ -57,7 +57,8 @@ class SaveWriter:
         """
         fault = self._try_all(path, size, write)
         skips = fault is not None and self.policy.go_on and not needed and is_full(fault)
-        if fault is not None and wait and not skips and self.policy.wait > 0:
+        waits = wait and not skips and self.policy.wait > 0 and not (fault is not None and is_too_large(fault))
+        if fault is not None and waits:
             fault = self._wait(path, size, write, fault)
         if fault is None:
             return self.place_of(path)
@@ -119,6 +120,9 @@ class SaveWriter:
         return last
 
     def _remedy(self, fault: Exception, needed: bool) -> str:
+        if is_too_large(fault):  # space that becomes free does not help
+            other = "choose a folder" if self.policy.spare is None else "choose folders"
+            return f"a file this large is not allowed there (FAT32 takes up to 4 GiB, `ulimit -f` shows a limit); {other} on another disk"
         remedy = "free some space or choose another folder" if is_full(fault) else "fix that or choose another folder"
         spare = "" if self.policy.spare is not None else ", set a second folder with --spare_dir"
         more = ", or let such runs continue with --on_full_disk continue" if is_full(fault) and not needed and not self.policy.go_on else ""

@@ -22,6 +22,14 @@ def test_json_says_the_same_as_toml(folder: Path) -> None:
     assert read_config(path, {}, BOTH).datasets[0].options == toml.datasets[0].options
 
 
+@pytest.mark.parametrize("key", ["class_tokens", "caption_prefix", "keep_tokens_separator"])
+def test_half_of_a_character_in_json_is_refused_before_it_is_tokenized(folder: Path, key: str) -> None:
+    subset = {"image_dir": str(folder / "dog"), "class_tokens": "x", key: "a\ud800"}
+    path = config(folder / "set.json", json.dumps({"datasets": [{"resolution": 512, "subsets": [subset]}]}))
+    with refused("CFG-008", key, "surrogate"):
+        read_config(path, {}, BOTH)
+
+
 @pytest.mark.parametrize(
     ("text", "asked"),
     [

@@ -253,3 +253,13 @@ def test_images_are_scaled_the_way_that_is_asked_for(size: tuple[int, int]) -> N
     assert (resize(pixels, size, "linear") == expected["bilinear"]).all() and (resize(pixels, size, "cubic") == expected["bicubic"]).all()
     usual = "area" if size[0] < 100 else "lanczos"
     assert (resize(pixels, size) == expected[usual]).all()
+
+
+def test_too_little_memory_for_an_image_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def out_of_memory(*_: object) -> None:
+        raise MemoryError
+
+    path = photo(tmp_path / "a.png", (64, 64))
+    monkeypatch.setattr("library.data.pixels.images._read", out_of_memory)
+    with refused("DATA-001", path, "MemoryError"):
+        load_image(record(path, (64, 64)), Placement((64, 64), (64, 64)), None)

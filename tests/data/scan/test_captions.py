@@ -62,6 +62,15 @@ def test_caption_of_another_encoding_is_an_error_naming_the_file(tmp_path: Path,
     refusals(faults(tmp_path, "class_tokens = 'x'"), ("DATA-004", tmp_path / "dog/00.caption", "UTF-8"))
 
 
+@pytest.mark.parametrize("more", ["", "enable_wildcard = true"])
+def test_a_caption_of_megabytes_is_refused_before_it_is_split_into_tokens(tmp_path: Path, more: str) -> None:
+    photos(tmp_path / "dog", 1)
+    write(tmp_path / "dog/00.caption", "dog\n" * bool(more) + "dog, " * 30_000)
+    refusals(faults(tmp_path, more), ("DATA-028", tmp_path / "dog/00.caption", 149_999, "remove the file"))
+    write(tmp_path / "dog/00.caption", "dog, " * 20_000 + "\n" + "\n".join(["dog " * 10_000] * 5))
+    assert len(scanned(tmp_path, more).records) == 1
+
+
 def test_empty_caption_is_told_and_allowed(tmp_path: Path) -> None:
     photos(tmp_path / "dog", 1)
     write(tmp_path / "dog/00.caption", "")

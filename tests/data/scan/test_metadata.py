@@ -84,8 +84,11 @@ def test_dots_in_names_are_no_extensions(tmp_path: Path) -> None:
         ([], ("CFG-003", "list")),
         ({"00": {}}, ("DATA-007", "'00'", '"caption"', '"tags"')),
         ({"00": "a dog"}, ("DATA-007", "'00'", '{"caption"')),
+        ({"00": {"caption": "a\ud800"}}, ("DATA-007", "'00'", '"caption"', "surrogate")),
+        ({"00": {"tags": "a, " * 40_000}}, ("DATA-007", "'00'", '"tags"', 120_000)),
         ({"00": {"caption": 3}}, ("DATA-007", "'00'", '"caption"', "text")),
         ({"00": {"caption": "a", "train_resolution": [64, 60]}}, ("DATA-007", "'00'", "multiples of 8")),
+        ({"00": {"caption": "a", "train_resolution": [64_000, 64]}}, ("DATA-007", "'00'", "32768")),
         ({"00": {"caption": "a", "train_resolution": [1]}}, ("DATA-007", "'00'", '"train_resolution"', "[1]", "[width, height]")),
     ],
 )

@@ -9,7 +9,7 @@ from library.options.declare import options_table
 from library.options.groups.scripts import TrainNetwork
 from library.options.reading.parse import parse
 from library.options.reading.values import as_json
-from tests.messages import message
+from tests.messages import message, refused
 
 DEFAULTS = options_table(parse(TrainNetwork, []))
 
@@ -165,3 +165,9 @@ def test_steps_may_be_separated_by_commas(argv: tuple[str, ...]) -> None:
 @pytest.mark.parametrize("written", ["[500, 800]", "'500,800'", "['500', '800']"])
 def test_in_a_file_too(written: str, tmp_path: Path) -> None:
     assert from_file(tmp_path, f"save_at_steps = {written}") == {"save_at_steps": (500, 800)}
+
+
+def test_a_text_of_half_a_character_is_refused_and_a_path_is_not() -> None:
+    with refused("OPT-006", "--caption_prefix", "valid text", "remove it"):
+        parse(TrainNetwork, ["--caption_prefix", "a\udcff"])
+    assert changed("--output_dir", "a\udcff")

@@ -107,6 +107,17 @@ def test_what_the_system_refuses_for_another_reason_is_no_full_disk_but_may_pass
         save(disk, FullDiskPolicy(tmp_path / "spare", wait=600))
 
 
+def test_a_file_that_is_too_large_for_its_place_is_not_waited_for(disk: Disk, tmp_path: Path) -> None:
+    from safetensors import SafetensorError
+
+    for fault in (OSError(errno.EFBIG, "File too large"), SafetensorError("Error while serializing: I/O error: x (os error 27)")):
+        disk.fault = fault
+        with refused("DISK-002", "a.txt", "FAT32", "on another disk"):
+            save(disk, FullDiskPolicy(wait=600))
+        assert save(disk, FullDiskPolicy(tmp_path / "spare", wait=600)) == tmp_path / "spare" / "a.txt"
+    assert disk.slept == []
+
+
 def test_room_is_looked_at_before_bytes_are_written(disk: Disk) -> None:
     disk.full = False
     writer = SaveWriter(FullDiskPolicy(), free=lambda folder: 5 << 20)
