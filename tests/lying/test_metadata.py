@@ -45,7 +45,7 @@ def test_metadata_that_no_file_can_hold_is_told(text: str, small: bytes, tmp_pat
 def test_metadata_of_the_command_line_may_be_no_text_either(small: bytes, tmp_path: Path) -> None:
     (tmp_path / "x.safetensors").write_bytes(small)
     edit = tool("tools.edit_metadata", "--model", "FILE", "--set", "title=\udcff", "--save_to", "TARGET")
-    refusal(told(edit, tmp_path / "x.safetensors", "--set"), "TOOL-009", "--set", "title", "surrogate")
+    refusal(told(edit, tmp_path / "x.safetensors", "--set"), "OPT-006", "--set", "title", "not valid text")
     for text in ("{'a': '\udcff'}", '{"a": "\\ud800"}', "[" * 100_000, "{1: 2}", "{'a': {1, 2}}"):
         convert = tool("tools.convert_diffusers20_original_sd", "FILE", "TARGET", "--metadata", text)
         assert "--metadata" in told(convert, tmp_path / "x.safetensors", text[:30])

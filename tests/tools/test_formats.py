@@ -166,6 +166,7 @@ def test_an_edit_that_cannot_be_is_told_and_changes_nothing(lora: Path, tmp_path
         ((), ("TOOL-002", "--set, --remove, --from_json, --clear")),
         (("--remove", "ss_nothing"), ("TOOL-009", "--remove ss_nothing")),
         (("--set", "title"), ("OPT-010", "--set 'title'", "key=value")),
+        (("--set", "title=a", "title=b"), ("OPT-010", "--set 'title'", "twice")),
         (("--from_json", tmp_path / "bad.json"), ("CFG-002", f"--from_json {tmp_path / 'bad.json'}", "JSON")),
         (("--set", "a=1", "--save_to", tmp_path / "x.ckpt"), ("TOOL-009", "--save_to", ".safetensors")),
     ):

@@ -6,6 +6,7 @@ import fnmatch
 import hashlib
 import json
 import struct
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from library.parsing.json_text import parse_json
 from library.parsing.literal import parse_literal
 from library.parsing.signs import is_text
 from library.paths.opening import open_file, read_bytes
+from library.words import quoted
 
 PIECE = 1 << 22  # bytes copied at once
 LEGACY_FROM, LEGACY_TO = 0x100000, 0x110000  # the range that AUTOMATIC1111's short hash reads, of a file with only the ss_ metadata
@@ -63,7 +65,10 @@ def entries_of(path: Path | None, items: Sequence[str]) -> dict[str, str]:
             ) from fault
     if wrong := [item for item in items if not item.partition("=")[0].strip() or "=" not in item]:
         raise UserError(*(coded("OPT-010", f"--set {item!r}: must be key=value, such as title=mine") for item in wrong))
-    return entries | _texts({key.strip(): value for key, _, value in (item.partition("=") for item in items)}, "--set")
+    values = [(key.strip(), value) for key, _, value in (item.partition("=") for item in items)]
+    if twice := [key for key, count in Counter(key for key, _ in values).items() if count > 1]:
+        raise UserError(*(coded("OPT-010", f"--set {quoted(key)}: is given twice; remove one") for key in twice))
+    return entries | _texts(dict(values), "--set")
 
 
 def _as_entries(parsed: object, where: str) -> dict[str, str]:

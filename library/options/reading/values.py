@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from library.options.declare import Option
@@ -49,7 +49,7 @@ def from_text(option: Option, text: str) -> Reading:
 def from_words(option: Option, words: Sequence[str]) -> Reading:
     """Parse the words after a flag, one word for an option with one value; raises ValueError as `from_text` does."""
     if not option.is_list:
-        return from_text(option, words[0])
+        return _first([from_text(option, word) for word in words])
     return _joined([from_text(option, part) for word in words for part in _several(option, word)])
 
 
@@ -63,7 +63,15 @@ def from_toml(option: Option, value: object) -> Reading:
         return _joined([_one_from_toml(option, part) for part in several]) if several else NOT_SET
     if len(parts) > 1 and not option.leniency.first_of_several:
         raise ValueError(f"expected {expected(option)}, not a list; write {option.field} = {_literal(parts[0], option)}")
-    return _one_from_toml(option, parts[0]) if parts else NOT_SET
+    return _first([_one_from_toml(option, part) for part in parts]) if parts else NOT_SET
+
+
+def _first(readings: Sequence[Reading]) -> Reading:
+    """Return the first of one or more, with a warning if another says something else: sd-scripts takes a rate for each text encoder."""
+    first = readings[0]
+    if first.warning or all(other.value == first.value for other in readings):
+        return first
+    return replace(first, warning=f"{len(readings)} different values are given, and the first ({first.value}) is used; keep one")
 
 
 def is_empty(option: Option, text: str) -> bool:

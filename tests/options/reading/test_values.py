@@ -127,6 +127,7 @@ def test_an_off_on_the_command_line_takes_the_place_of_the_files_value(tmp_path:
     [
         ("max_token_length = 255", ("key max_token_length", 255, 225)),
         ("bucket_reso_steps = 1", ("key bucket_reso_steps", 1, 8)),
+        ("text_encoder_lr = [1e-4, 5e-5]", ("key text_encoder_lr", 2, 0.0001)),
         ("max_token_length = 150\nsave_every_n_steps = 0\ntext_encoder_lr = [1e-4, 1e-4]", ()),
     ],
 )
