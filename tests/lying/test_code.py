@@ -14,7 +14,7 @@ import torch
 
 from library.containers.torch_files import read_plain
 from library.containers.weights_file import open_weights
-from tests.lying.files import KEY
+from tests.lying.modules import KEY
 from tests.lying.readers import IN_PICKLES, LORA_READERS, READERS, read_foreign_network, read_network, read_weights_of, told
 from tests.messages import refusal, refusals
 
