@@ -24,7 +24,6 @@ from library.methods.network import NetworkMethod
 from library.methods.network_settings import NetworkSettings
 from library.model.attention import set_attention
 from library.model.load import load
-from library.training.memory.heap import keep_freed_memory
 from library.training.optim.lr_schedule import make_schedule
 from library.training.optim.optimizer import make_optimizer
 from library.training.optim.parts.gradients import GradientLimits
@@ -51,8 +50,6 @@ def main() -> None:
     job = read_job()
     console.setup()
     accelerator = Accelerator(mixed_precision=job.precision)
-    if accelerator.device.type == "cpu":
-        keep_freed_memory()
     method = _method(job)
     model = load(job.model, dtype=torch.float32 if method.full_precision else frozen_dtype(job.precision))
     set_attention(model.unet, None, "sdpa")

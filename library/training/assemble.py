@@ -29,7 +29,6 @@ from library.training.logs.run_record import RunRecord
 from library.training.memory.advice import advice
 from library.training.memory.estimate import MemoryCase
 from library.training.memory.facts import memory_case
-from library.training.memory.heap import keep_freed_memory
 from library.training.memory.rehearsal import FOR_THE_VAE, explained, rehearse, room_on, tell
 from library.training.model_setup import ready_model
 from library.training.optim.lr_schedule import BuiltSchedule, make_schedule
@@ -69,8 +68,6 @@ Fits = Callable[[str], AbstractContextManager[None]]  # stage -> context that tu
 def train_model(options: TrainingScript, inputs: Inputs, method: Method, samples: Samples | None) -> None:
     """Build every component from plain values, train, and write the product to `--output_dir`."""
     start = RunStart.begin(options, inputs, method)
-    if start.device.type == "cpu":
-        keep_freed_memory()
     check_cuda_graphs(options.training, start.device, start.accelerator.num_processes)
     choose_precision(options.training, start.device)
     # reports a wrong name or argument before minutes of loading

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from functools import partial
@@ -9,6 +10,7 @@ from functools import partial
 import torch
 from accelerate.utils import gather_object
 
+from library.console import log
 from library.data.batching.sampler import EpochSampler
 from library.data.loading.batch import Batch
 from library.data.loading.custom_batches import counted_by_images
@@ -16,7 +18,7 @@ from library.data.loading.loader import EpochLoader, Workers, worker_count
 from library.data.pixels.latent_cache import LatentCache
 from library.model.bundle import StableDiffusion
 from library.model.text.tokenizer import without_padding
-from library.options.groups.scripts import TrainingScript
+from library.options.groups.scripts import FullModelScript, TrainingScript
 from library.training.processes import Processes
 from library.training.run_context import RunStart
 from library.training.unreadable import UnreadableImages
@@ -68,9 +70,17 @@ def _loader(run: RunStart, model: StableDiffusion, sampler: EpochSampler, cache:
     dataset = source.dataset(run.state.seed, model.tokenizer, model.scale_factor, run.method.rewrite_caption, plan, cache)
     if cache is not None and not model.inpaints:  # nothing to decode, at most to read
         workers = 0 if cache.in_memory else min(workers, READERS)
+    if workers and isinstance(run.options, FullModelScript) and copies_weights(run.device):
+        log.info("images are read in the main process: on a CPU, a loader worker would take as much memory as the model and its optimizer")
+        workers = 0
     pinned = run.device.type == "cuda"
     ways = Workers(workers, data.persistent_data_loader_workers, pinned)
     return EpochLoader(dataset, sampler, run.accelerator.process_index, ways, plan.accumulation)
+
+
+def copies_weights(device: torch.device) -> bool:
+    """Whether a loader worker ends up with a copy of what is trained: a forked one shares it until each update changes it."""
+    return device.type == "cpu" and multiprocessing.get_start_method() == "fork"
 
 
 def adapter(options: TrainingScript) -> Callable[[Batch], Batch]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -156,3 +157,22 @@ def test_metadata_is_refused_with_the_script_that_takes_it(tiny_v1: Path, photos
     assert train(tiny_v1, config, tmp_path / "out") == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert "metadata_file" in line and "fine_tune.py" in line and not (tmp_path / "out").exists()
+
+
+def test_on_a_cpu_no_forked_worker_takes_a_copy_of_the_trained_weights(
+    tiny_v1: Path, config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from library.data.loading import loader
+    from library.training import batches
+    from library.training.step import update
+
+    kept: list[int] = []
+    counts: list[int] = []
+    monkeypatch.setattr(loader.os, "cpu_count", lambda: 3)
+    monkeypatch.setattr(batches, "Workers", lambda count, *more: counts.append(count) or loader.Workers(count, *more))
+    monkeypatch.setattr(update, "keep_freed_memory", lambda: kept.append(len(counts)))
+    assert train(tiny_v1, config, tmp_path / "forked", max_data_loader_n_workers=1) == 0
+    assert kept == [1]  # once, after the first update: the optimizer's states have their place then
+    monkeypatch.setattr(batches.multiprocessing, "get_start_method", lambda: "spawn")
+    assert train(tiny_v1, config, tmp_path / "spawned", max_data_loader_n_workers=1) == 0
+    assert counts == [0 if sys.platform == "linux" else 1, 1]
