@@ -131,7 +131,7 @@ def test_a_warm_up_that_a_longer_run_enters_again_is_told(command, capsys) -> No
     state = Path(command["output_dir"]) / "cat-state"
     capsys.readouterr()
     assert start(train_network.main, **{**first, "max_train_steps": 10, "resume": state, "output_name": "long"}) == 0
-    message(capsys.readouterr().err, "--lr_warmup_steps 0.5", "5 updates of 10", "2 of 4", "warm-up again", "4/5")
+    message(capsys.readouterr().err, "--lr_warmup_steps 0.5", "5 of 10 updates", "2 of 4", "warm-up again", "4/5")
     assert start(train_network.main, **{**first, "max_train_steps": 6, "resume": state}) == 0
     assert "warm-up again" not in capsys.readouterr().err
 

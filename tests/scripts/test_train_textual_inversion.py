@@ -110,7 +110,7 @@ def test_samples_during_training_show_the_word(kind: str, tiny_v1: Path, config:
 def test_a_word_that_stands_in_no_caption_is_warned_of(tiny_v1: Path, config: Path, tmp_path: Path, capsys) -> None:
     assert train("plain", tiny_v1, config, tmp_path / "out", token_string="<other>", dry_run=True) == 0
     said = capsys.readouterr().out
-    message(said, "--token_string <other>", "9 captions", "class_tokens")
+    message(said, "--token_string <other>", "captions", "class_tokens (9)")
     assert "--use_object_template" in said
 
 

@@ -214,4 +214,4 @@ def test_no_picture_is_begun_once_the_run_is_to_stop(tmp_path, heard):
     prompts = [SamplePrompt(f"a {number}", width=64, height=64) for number in range(5)]
     samples = Samples(prompts, SamplePlan(tmp_path), Painter())
     assert len(samples.draw(None, 1, None, "cpu", stop=lambda: len(list(samples.folder.glob("*.png"))) == 2)) == 2
-    assert (samples.drawn, samples.failed) == (2, 0) and "3 of 5 are skipped" in heard.text
+    assert (samples.drawn, samples.failed) == (2, 0) and "3 of 5 skipped" in heard.text
