@@ -1,5 +1,7 @@
 """make_captions_by_git.py on a tiny GIT: captions are those of transformers' own loop, every option acts, bad files stop nothing."""
 
+import os
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -121,6 +123,28 @@ def test_wrong_input_is_one_line(folder: Path, model: Path, tmp_path: Path, caps
     ):
         assert caption(*argv) == 2
         refusal(capsys.readouterr().err, *asked)
+
+
+class Code:
+    """Unpickling it would create a folder."""
+
+    def __init__(self, made: Path) -> None:
+        self.made = made
+
+    def __reduce__(self) -> object:
+        return os.mkdir, (str(self.made),)
+
+
+@pytest.mark.parametrize("inside", [True, False])
+def test_weights_with_code_are_refused_without_torchs_advice(folder: Path, model: Path, tmp_path: Path, inside: bool, capsys) -> None:
+    other = Path(shutil.copytree(model, tmp_path / "other"))
+    (other / "model.safetensors").unlink()
+    torch.save({"a": Code(tmp_path / "made")}, other / "pytorch_model.bin")
+    given = other if inside else other / "pytorch_model.bin"
+    assert caption(folder, given) == 2
+    said = capsys.readouterr().err
+    refusal(said, "TOOL-003", "--model_id", given, "code" if inside else "a file")
+    assert "weights_only" not in said and not (tmp_path / "made").exists()
 
 
 def test_a_broken_image_is_told_and_the_rest_is_done(folder: Path, model: Path, capsys) -> None:
