@@ -17,6 +17,7 @@ from library.options.declare import Option, Script, Tool, options_of
 from library.options.groups.scripts import SCRIPTS
 from library.options.reading.parse import parse
 from library.options.rules.check import check
+from library.options.rules.declared_paths import fault_of
 from library.options.tool_groups.table import TOOLS
 from tests.paths.wrong_places import CODES, ONLY_READ, PARTS, another_user, in_time, made
 
@@ -143,3 +144,10 @@ def test_the_scripts_have_some_thirty_such_options_and_the_tools_as_many() -> No
 def test_the_log_may_go_nowhere(places: dict[str, str]) -> None:
     option = next(one for one in options_of(SCRIPTS[0]) if one.field == "console_log_file")
     start_script(SCRIPTS[0], option, os.devnull, places)
+
+
+@pytest.mark.parametrize("spec", (*SCRIPTS, *TOOLS), ids=lambda spec: spec.name)
+def test_only_the_thumbnail_may_be_an_image_that_is_written_out(spec: type[Script]) -> None:
+    paths = [option for option in options_of(spec) if option.path in ("file", "folder")]
+    passing = {option.field for option in paths if fault_of(option, "data:image/png;base64,AAAA") is None}
+    assert passing == {option.field for option in paths} & {"metadata_thumbnail"}
