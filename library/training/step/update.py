@@ -98,7 +98,7 @@ class Weights:
 
     def _keep_freed_memory(self) -> None:
         """On a CPU, from here on: what stays for the whole run, the optimizer's states included, has its place by now. Before that, states
-        would not fit into the gaps that freed activations leave, which takes up to 0.9 GiB more (`benchmarks/RESULTS.md`)."""
+        would not fit into the gaps that freed activations leave, which takes 0.3 to 0.9 GiB more (`benchmarks/RESULTS.md`)."""
         if self._processes.device.type == "cpu":
             keep_freed_memory()
 
