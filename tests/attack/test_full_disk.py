@@ -24,8 +24,8 @@ def check(server: ForkServer, trials: int, seed: int, tiny_v1: Path, photos: Pat
     assert counts.full.total() >= trials // 2 and counts.ends == trials
 
 
-def test_three_disks_fill_up(server: ForkServer, tiny_v1: Path, photos: Path, tmp_path: Path) -> None:
-    check(server, 3, 3, tiny_v1, photos, tmp_path, only="train_network")
+def test_two_disks_fill_up(server: ForkServer, tiny_v1: Path, photos: Path, tmp_path: Path) -> None:
+    check(server, 2, 3, tiny_v1, photos, tmp_path, only="train_network")
 
 
 @pytest.mark.slow

@@ -45,7 +45,10 @@ def test_fine_tuning_learns_a_colours_name_for_shapes_that_it_was_not_shown_in(s
 
 
 @THREE_SEEDS
-@pytest.mark.parametrize("script", [lessons.INVERSION, lessons.XTI], ids=["textual_inversion", "xti"])
+@pytest.mark.parametrize(
+    "script",
+    [pytest.param(lessons.INVERSION, id="textual_inversion"), pytest.param(lessons.XTI, id="xti", marks=pytest.mark.slow)],
+)
 def test_a_word_is_found_for_an_unseen_subject_by_a_model_that_does_not_change(
     script: lessons.Script, seed: int, learnt: Learnt, drawn: Drawn
 ) -> None:

@@ -133,11 +133,6 @@ def ends_as(whole: Path, parts: Path) -> None:
         assert tensors_equal(path, parts / path.name), path.name
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="forks")
-def test_three_kills_do_no_harm(options, tmp_path: Path) -> None:
-    assert killed_again_and_again(options, tmp_path, ["caching", "writing", "clock"], 3) >= 2
-
-
 @pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="forks")
 def test_thirty_kills_do_no_harm(options, tmp_path: Path) -> None:

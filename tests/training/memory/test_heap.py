@@ -18,7 +18,7 @@ import torch
 from library.training.memory.heap import keep_freed_memory
 kept = sys.argv[1] == "kept" and keep_freed_memory()
 assert kept == (sys.argv[1] == "kept")
-for _ in range(6):
+for _ in range(3):
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
     made = [torch.ones((1 << 20) + 1000 * n) for n in range(64)]
     more = [one + one for one in made]
