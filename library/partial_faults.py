@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from library.errors import PartlyDone, Problem, UserError, coded
+from library.paths.faults import may_write
 from library.renaming import is_too_long
 from library.words import counted
 
@@ -64,7 +65,7 @@ class Faults:
 
 def in_writable_folders(images: Collection[Path], faults: Faults) -> list[Path]:
     """Return the images next to which files can be written and record the others, before a model runs for them without effect."""
-    writable = {folder: os.access(folder, os.W_OK | os.X_OK) for folder in {image.parent for image in images}}
+    writable = {folder: may_write(folder) for folder in {image.parent for image in images}}
     for image in images:
         if not writable[image.parent]:
             faults.not_written(image, PermissionError(errno.EACCES, os.strerror(errno.EACCES)))

@@ -191,6 +191,11 @@ def _unreadable_folder(path: Path | str) -> Problem | None:
     return None
 
 
+def may_write(folder: Path) -> bool:
+    """Whether this process may create files in the folder: with the rights it has now, which may be fewer than its user's."""
+    return os.access(folder, os.W_OK | os.X_OK, effective_ids=os.access in os.supports_effective_ids)
+
+
 def _unwritable(path: Path, folder: Path) -> Problem | None:
     """The error that prevents writing to `folder`, which may have to be created first, or None."""
     nearest = standing(folder)
@@ -200,6 +205,6 @@ def _unwritable(path: Path, folder: Path) -> Problem | None:
     if seen.thing is not Thing.FOLDER:
         which = f"{shown(path)}: " if path != nearest else ""
         return coded("PATH-003", f"{which}{shown(nearest)} is a file, not a folder; choose another folder")
-    if not os.access(nearest, os.W_OK | os.X_OK):
+    if not may_write(nearest):
         return coded("PATH-005", f"{shown(path)}: no permission to write in {shown(nearest)}; choose another folder")
     return None

@@ -13,8 +13,10 @@ import pytest
 from library import files
 from library.files import atomic_folder, atomic_write, tidy
 from library.paths import writers
+from library.paths.faults import new_folder_fault
 from library.paths.writers import has_writer, new_mark
 from library.renaming import name_beside
+from tests.paths.wrong_places import lay_down_rights
 
 ROOT = Path(__file__).parents[2]
 HALF = (
@@ -72,3 +74,13 @@ def test_what_was_moved_aside_by_a_process_that_is_gone_gets_its_name_back(tmp_p
     assert tidy(tmp_path) == []
     monkeypatch.setattr(files, "has_writer", lambda path, mark: False)
     assert tidy(tmp_path) == [fresh.name] and [path.name for path in tmp_path.iterdir()] == ["state"]
+
+
+@pytest.mark.skipif(sys.platform != "linux" or os.geteuid() != 0, reason="root lays down its rights")
+def test_the_rights_that_count_are_those_that_the_process_has_now(tmp_path: Path) -> None:
+    (tmp_path / "closed").mkdir(mode=0)
+    assert new_folder_fault(tmp_path / "closed") is None
+    take_up = lay_down_rights()
+    fault = new_folder_fault(tmp_path / "closed")
+    take_up()
+    assert fault is not None and fault.code == "PATH-005"
