@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 import torch
@@ -10,6 +11,7 @@ from safetensors.torch import load_file, save_file
 
 from library.surgery.deltas import delta, own_delta
 from library.surgery.network_file import open_network
+from networks import extract_lora_from_dylora, extract_lora_from_models, merge_lora, resize_lora, svd_merge_lora
 from networks.check_lora_weights import main as check
 from tests.messages import message, refusal
 from tests.scripts.running import run_in_process
@@ -176,3 +178,19 @@ def test_files_that_only_some_programs_load_are_told_apart(files, tmp_path: Path
     save_file({f"{path}.lora_A.weight": random(2, 3), f"{path}.lora_B.weight": random(3, 2)}, tmp_path / "peft.safetensors")
     peft = answers(tmp_path / "peft.safetensors")
     assert peft["Diffusers (load_lora_weights)"] and not peft["AUTOMATIC1111 web UI"] and peft["this suite, networks.lora"]
+
+
+@pytest.mark.parametrize("tool", [resize_lora, svd_merge_lora, merge_lora, extract_lora_from_dylora, extract_lora_from_models])
+@pytest.mark.parametrize("name", ["x", "x.bin"])
+def test_a_name_that_no_lora_can_have_is_refused_before_the_work(
+    tool: ModuleType, name: str, tiny_v1: Path, tmp_path: Path, capsys
+) -> None:
+    given = {
+        resize_lora: ("--model", tiny_v1, "--new_rank", 1),
+        extract_lora_from_dylora: ("--model", tiny_v1, "--unit", 1),
+        extract_lora_from_models: ("--model_org", tiny_v1, "--model_tuned", tiny_v1),
+    }.get(tool, ("--models", tiny_v1))
+    assert run_in_process(tool.main, *given, "--save_to", tmp_path / "new" / name) == 2
+    said = capsys.readouterr().err
+    refusal(said, "FILE-007", "--save_to", tmp_path / "new" / name)
+    assert "resizing" not in said and not list(tmp_path.iterdir())
