@@ -169,7 +169,7 @@ def test_the_line_names_the_file_when_the_value_stood_there(good) -> None:
 
 @pytest.mark.skipif(os.name == "nt", reason="rights on folders work differently")
 def test_an_output_folder_without_the_right_to_write_is_told(good, monkeypatch) -> None:
-    monkeypatch.setattr(os, "access", lambda path, mode: False)  # root may write anywhere
+    monkeypatch.setattr(os, "access", lambda path, mode, **more: False)  # root may write anywhere
     refusal(problems(*good)[:1], "PATH-005", "--output_dir", "permission")
 
 
