@@ -56,7 +56,9 @@ def work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def shut(monkeypatch: pytest.MonkeyPatch) -> None:
     """Folders called "closed" may not be written to, for whoever runs the tests."""
     access = os.access
-    monkeypatch.setattr(os, "access", lambda path, mode: not (Path(path).name == "closed" and mode & os.W_OK) and access(path, mode))
+    monkeypatch.setattr(
+        os, "access", lambda path, mode, **more: not (Path(path).name == "closed" and mode & os.W_OK) and access(path, mode, **more)
+    )
 
 
 def start(
@@ -104,7 +106,7 @@ def test_latents_that_lie_in_a_closed_folder_are_kept_and_need_no_right_to_write
         return atomic_write(path)
 
     with monkeypatch.context() as once_open:
-        once_open.setattr(os, "access", lambda path, mode: True)
+        once_open.setattr(os, "access", lambda path, mode, **more: True)
         once_open.setattr(latent_files, "_FRESH", 10**18)  # images so new that the latents do not remember their times …
         assert start("latents", models) == 0
     latents = (work / "images" / "closed" / "c.npz").read_bytes()

@@ -96,7 +96,7 @@ def test_a_read_only_folder_is_told_once_and_the_rest_is_done(folder: Path, mode
 def test_images_in_a_folder_without_the_right_to_write_are_not_even_read(folder: Path, model: Path, monkeypatch, capsys) -> None:
     colour(folder / "closed" / "x.png")
     access = os.access
-    monkeypatch.setattr(os, "access", lambda path, mode: not str(path).endswith("closed") and access(path, mode))
+    monkeypatch.setattr(os, "access", lambda path, mode, **more: not str(path).endswith("closed") and access(path, mode, **more))
     monkeypatch.setattr(Tagger, "prepare", lambda self, path, own=Tagger.prepare: own(self, path) if path.parent == folder else 1 / 0)
     assert tag(folder, model, "--recursive") == 1
     refusal(capsys.readouterr().err, "PATH-005", folder / "closed", "1 file", "Permission denied")
