@@ -24,8 +24,8 @@ def check(server: ForkServer, kills: int, seed: int, tiny_v1: Path, photos: Path
     assert counts.kills.total() >= kills and len(counts.kills) == 5
 
 
-def test_a_kill_of_each_script_does_no_harm(server: ForkServer, tiny_v1: Path, photos: Path, tmp_path: Path) -> None:
-    check(server, 5, 11, tiny_v1, photos, tmp_path, updates=3)
+def test_ten_kills_do_no_harm(server: ForkServer, tiny_v1: Path, photos: Path, tmp_path: Path) -> None:
+    check(server, 10, 11, tiny_v1, photos, tmp_path, updates=3)
 
 
 @pytest.mark.slow
