@@ -32,10 +32,12 @@ class Leniency:
 
 PathUse = typing.Literal[
     "file",  # read
+    "file or data URL",  # read, unless it is an image that is written out (data:image/…)
     "folder",  # read
     "model",  # a file or folder that is read; if it does not exist, the name may be on the Hub
     "folder that is filled",  # read, created if missing, and completed
     "new file",  # written
+    "new weights",  # written in one of the formats of a single file with weights
     "new text",  # written as text; never replaces a file that is not text
     "new folder",  # created, and written to
     "new file or folder",  # one or the other is written

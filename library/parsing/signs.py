@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+HALF_PAIR = "half of a surrogate pair (\\ud800 to \\udfff), which is not text"
 _HALF_SIGN = re.compile("[\ud800-\udfff]")  # an unpaired UTF-16 surrogate, which no encoding can write
 # Letters of scripts other than Latin, which CLIP's tokenizer has few tokens for; what is between these ranges is Latin, or not letters.
 _OTHER_LETTERS = re.compile(

@@ -12,7 +12,7 @@ from library.paths.listing import walk
 from library.paths.look import LONGEST_PART, Look, Thing, is_file, look, shown, standing
 from library.paths.opening import open_file
 
-_FILES = (".safetensors", ".ckpt", ".pt")  # extensions of single files, where a folder is possible too
+_FILES = (".safetensors", ".ckpt", ".pt")  # extensions of single files with weights
 _SNIFFED = 1 << 16  # bytes read to see whether a file is text
 _DEPTH = 3  # levels of folders that are checked in a model or state
 _CODES = {
@@ -108,6 +108,15 @@ def new_file_fault(path: Path | str) -> Problem | None:
     if seen.thing in (Thing.FILE, Thing.MISSING):
         return _unwritable(path, path.absolute().parent)
     return _closed(path, seen)
+
+
+def new_weights_fault(path: Path | str) -> Problem | None:
+    """The same for a file with weights: its name says the format, and is checked before the work that fills it."""
+    if fault := new_file_fault(path):
+        return fault
+    if Path(path).suffix.lower() not in _FILES:
+        return coded("FILE-007", f"{shown(path)}: weights are saved as {', '.join(_FILES)}; choose another name")
+    return None
 
 
 def new_text_fault(path: Path | str) -> Problem | None:

@@ -54,7 +54,7 @@ def test_a_command_ends_with_lines_that_name_the_option(
     main = importlib.import_module(spec.name.removesuffix(".py")).main
     before = contents(places["folder"])
     for option in options:
-        written = option.path in ("new file", "new text", "new folder")
+        written = option.path in ("new file", "new weights", "new text", "new folder")
         names = [name for name in CODES if name in places and not (name in ONLY_READ and written)]
         values = PARTS if option.path in ("part of a name", "part of a path") else {name: places[name] for name in names}
         for name, value in values.items():

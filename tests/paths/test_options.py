@@ -23,7 +23,7 @@ from tests.paths.wrong_places import CODES, ONLY_READ, PARTS, another_user, in_t
 
 LONGEST_LINE = 900
 READ = ("file", "folder", "model", "folder that is filled")
-WRITTEN = ("new file", "new text", "new folder", "new file or folder")
+WRITTEN = ("new file", "new weights", "new text", "new folder", "new file or folder")
 # Texts whose names sound like paths and that are none, or are names on the Hub.
 NO_PATHS = {
     "huggingface_path_in_repo",
@@ -148,6 +148,6 @@ def test_the_log_may_go_nowhere(places: dict[str, str]) -> None:
 
 @pytest.mark.parametrize("spec", (*SCRIPTS, *TOOLS), ids=lambda spec: spec.name)
 def test_only_the_thumbnail_may_be_an_image_that_is_written_out(spec: type[Script]) -> None:
-    paths = [option for option in options_of(spec) if option.path in ("file", "folder")]
+    paths = [option for option in options_of(spec) if option.path in ("file", "file or data URL", "folder")]
     passing = {option.field for option in paths if fault_of(option, "data:image/png;base64,AAAA") is None}
     assert passing == {option.field for option in paths} & {"metadata_thumbnail"}

@@ -20,7 +20,7 @@ from library.options.bounds import (
     MOST_WEIGHT,
 )
 from library.options.declare import PathUse
-from library.parsing.signs import is_text
+from library.parsing.signs import HALF_PAIR, is_text
 from library.paths.faults import part_fault
 from library.paths.look import expanded
 from library.words import cut
@@ -84,10 +84,8 @@ def _truth(example: str) -> tuple[Check, str]:
 
 
 def _half(*values: object) -> str:
-    """A remark about text that is none: JSON may have half of a surrogate pair."""
-    return (
-        "; half of a surrogate pair (\\ud800 to \\udfff) is not text" if any(isinstance(value, str) and value for value in values) else ""
-    )
+    """A remark if one of the values is text that is none, which JSON can spell."""
+    return f"; it has {HALF_PAIR}" if any(isinstance(value, str) and not is_text(value) for value in values) else ""
 
 
 def _text(example: str) -> tuple[Check, str]:

@@ -17,7 +17,7 @@ from library.data.scan.caption_files import length_fault, split_tags
 from library.errors import Problem, UserError, coded
 from library.files import compared, is_image, list_images
 from library.options.bounds import MOST_PIXELS
-from library.parsing.signs import is_text
+from library.parsing.signs import HALF_PAIR, is_text
 from library.paths.look import expanded, look, shown
 from library.renaming import is_there
 from library.words import counted, named, verb
@@ -212,9 +212,7 @@ def _caption(value: object, settings: SubsetOptions) -> str:
         if not isinstance(text, str):
             raise NotAccepted(f'"{name}" is not text')
         if not is_text(text):
-            raise NotAccepted(
-                f'"{name}" has half of a surrogate pair (\\ud800 to \\udfff), which is not text; write it completely, or remove it'
-            )
+            raise NotAccepted(f'"{name}" has {HALF_PAIR}; write it completely, or remove it')
         if reason := length_fault(text):
             raise NotAccepted(f'"{name}" {reason}')
         if text.strip():

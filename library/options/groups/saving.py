@@ -135,7 +135,7 @@ class SavingOptions:
     metadata_usage_hint: str | None = opt(None, "How to use it, kept in its metadata.")
     metadata_trigger_phrase: str | None = opt(None, "The words that trigger what was trained, kept in its metadata.")
     metadata_thumbnail: str | None = opt(
-        None, "A small image (256 pixels) kept in its metadata: a .png, .jpg, .webp or .gif file, or a data: URL.", path="file"
+        None, "A small image (256 pixels) kept in its metadata: a .png, .jpg, .webp or .gif file, or a data: URL.", path="file or data URL"
     )
     metadata_merged_from: str | None = opt(None, "Names of the models it was merged from, separated by commas, kept in its metadata.")
     metadata_preprocessor: str | None = opt(None, "How its inputs must be prepared, kept in its metadata.")

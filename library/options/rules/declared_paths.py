@@ -12,17 +12,19 @@ from library.paths.look import expanded, is_file
 
 _RULES: Mapping[PathUse, Callable[[str], Problem | None]] = {
     "file": faults.file_fault,
+    "file or data URL": lambda text: None if text.startswith("data:image/") else faults.file_fault(text),
     "folder": faults.folder_fault,
     "model": faults.model_fault,
     "folder that is filled": faults.filled_folder_fault,
     "new file": faults.new_file_fault,
+    "new weights": faults.new_weights_fault,
     "new text": faults.new_text_fault,
     "new folder": faults.new_folder_fault,
     "new file or folder": faults.new_file_or_folder_fault,
     "part of a name": faults.part_fault,
     "part of a path": lambda text: faults.part_fault(text, folders=True),
 }
-_READ: tuple[PathUse, ...] = ("file", "model")
+_READ: tuple[PathUse, ...] = ("file", "file or data URL", "model")
 
 
 def path_faults(options: Script, idle: Container[str] = ()) -> Iterator[Problem]:
@@ -63,8 +65,6 @@ def fault_of(option: Option, text: str) -> Problem | None:
     """Why the path cannot be used as the option declares, or None."""
     rule = _RULES.get(option.path) if option.path is not None else None
     if rule is None or text.startswith(("http://", "https://")):
-        return None
-    if text.startswith("data:image/") and option.field == "metadata_thumbnail":  # an image written out
         return None
     return rule(text)
 

@@ -26,7 +26,7 @@ class ReceiptOptions:
 class LoraOutputOptions:
     """The file to write"""
 
-    save_to: Path = needed("The LoRA to write: .safetensors, .ckpt or .pt.", path="new file")
+    save_to: Path = needed("The LoRA to write: .safetensors, .ckpt or .pt.", path="new weights")
     save_precision: str | None = opt(None, "Precision of the file. Default: float.", choices=PRECISIONS)
     no_metadata: bool = opt(False, "Write no metadata into the file.")
 
@@ -182,7 +182,7 @@ class ExtractDyloraOptions:
     """What is extracted"""
 
     model: Path = needed("The file that networks.dylora trained.", path="file")
-    save_to: Path = needed("The LoRAs to write; each rank is added before the extension: name-4.safetensors.", path="new file")
+    save_to: Path = needed("The LoRAs to write; each rank is added before the extension: name-4.safetensors.", path="new weights")
     unit: int | None = opt(
         None,
         "Write one LoRA for each multiple of this below the full rank; use the unit of the training or a multiple of it.",
