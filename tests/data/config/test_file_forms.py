@@ -30,6 +30,14 @@ def test_half_of_a_character_in_json_is_refused_before_it_is_tokenized(folder: P
         read_config(path, {}, BOTH)
 
 
+def test_a_list_with_a_number_is_not_said_to_have_half_of_a_character(folder: Path) -> None:
+    subset = {"image_dir": str(folder / "dog"), "class_tokens": "x", "prior_prompt": ["dog", 3]}
+    path = config(folder / "set.json", json.dumps({"datasets": [{"resolution": 512, "subsets": [subset]}]}))
+    with refused("CFG-008", "prior_prompt") as error:
+        read_config(path, {}, BOTH)
+    assert "surrogate" not in str(error.value)
+
+
 @pytest.mark.parametrize(
     ("text", "asked"),
     [
