@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from library.errors import PartlyDone, Problem, UserError, coded
-from library.paths.faults import may_write
+from library.paths.writing import may_write
 from library.renaming import is_too_long
 from library.words import counted
 

@@ -1,6 +1,5 @@
 """Write smaller copies of the images of a folder: `python tools/resize_images_to_resolution.py large small --max_resolution 512x512`"""
 
-import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,6 +18,7 @@ def main(argv: Sequence[str]) -> None:
     options = parse(ResizeImages, argv)
     choices = options.images
     check_paths(options)
+    from library.paths.writing import may_write
     from library.preparation.shrink import Shrink, read_resolutions, shrink_images
     from library.preparation.text_files import images_of
 
@@ -30,7 +30,7 @@ def main(argv: Sequence[str]) -> None:
         raise UserError(
             coded("PATH-005", f"dst_img_folder: {choices.dst_img_folder}: cannot be created ({fault.strerror}); choose another folder")
         ) from None
-    if not os.access(choices.dst_img_folder, os.W_OK | os.X_OK):
+    if not may_write(choices.dst_img_folder):
         raise UserError(coded("PATH-005", f"dst_img_folder: {choices.dst_img_folder}: no permission to write there; choose another folder"))
     if choices.dst_img_folder.samefile(choices.src_img_folder):
         log.warning("dst_img_folder: is src_img_folder, which would mix the images with their copies; choose another folder")

@@ -11,6 +11,7 @@ from library.options.suggest import missing_path
 from library.paths.listing import walk
 from library.paths.look import LONGEST_PART, Look, Thing, is_file, look, shown, standing
 from library.paths.opening import open_file
+from library.paths.writing import may_write
 
 _FILES = (".safetensors", ".ckpt", ".pt")  # extensions of single files with weights
 _SNIFFED = 1 << 16  # bytes read to see whether a file is text
@@ -198,11 +199,6 @@ def _unreadable_folder(path: Path | str) -> Problem | None:
     except OSError as error:
         return coded("PATH-010", f"{shown(path)}: cannot be listed ({error.strerror or error}); check the drive")
     return None
-
-
-def may_write(folder: Path) -> bool:
-    """Whether this process may create files in the folder: with the rights it has now, which may be fewer than its user's."""
-    return os.access(folder, os.W_OK | os.X_OK, effective_ids=os.access in os.supports_effective_ids)
 
 
 def _unwritable(path: Path, folder: Path) -> Problem | None:

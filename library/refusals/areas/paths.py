@@ -31,7 +31,8 @@ AREA = Area(
         Refusal(
             "PATH-005",
             "A file or a folder cannot be written where it should be.",
-            "Use a folder in which this user may write, on a drive with free space.",
+            "Use a folder in which this user may write, on a drive with free space."
+            ' On Windows, "Controlled folder access" must allow Python.',
             "troubleshooting.md#it-does-not-start",
         ),
         Refusal(
