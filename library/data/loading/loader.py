@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import signal
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
+from multiprocessing.process import BaseProcess
 
 import torch
 from torch.utils.data import DataLoader, Dataset
@@ -15,7 +17,8 @@ from library.data.batching.sampler import EpochSampler, GlobalBatch, by_update
 from library.data.loading.batch import Batch
 from library.data.loading.custom_batches import CustomBatchDataset
 from library.data.loading.dataset import TrainingDataset
-from library.errors import Problem, UserError, coded
+from library.data.loading.worker_faults import death, quiet_deaths, shared
+from library.errors import Problem, UserError
 from library.telling.streams import install
 
 MOST_WORKERS = 8
@@ -54,6 +57,7 @@ class EpochLoader:
     ) -> None:
         """Weights are scaled so that all images of an update count the same."""
         self._shares = _Shares(sampler, process, batches_per_update)
+        self._processes: list[BaseProcess] = []  # the workers that this loader has started
         self._loader = DataLoader(
             _Telling(dataset),
             batch_size=None,
@@ -70,20 +74,23 @@ class EpochLoader:
         """The batches of epoch `n` for this process, without the first `start`. Raises UserError if a worker cannot load one."""
         self._shares.epoch, self._shares.start = n, start
         try:
-            for item in self._loader:
+            for item in self._started():
                 if isinstance(item, _Fault):
                     raise UserError(*item.problems)
                 yield item
-        except RuntimeError as fault:
-            if "DataLoader worker" not in str(fault):
+        except Exception as fault:
+            problem = None if isinstance(fault, UserError) else death(fault, self._processes, self._loader.num_workers)
+            if problem is None:
                 raise
-            raise UserError(
-                coded(
-                    "DATA-024",
-                    "the system killed a loader worker, most likely because memory ran out;"
-                    f" lower --max_data_loader_n_workers (now {self._loader.num_workers})",
-                )
-            ) from fault
+            raise UserError(problem) from fault
+
+    def _started(self) -> Iterator[Batch | _Fault]:
+        """The loader's iterator, whose workers are running; persistent ones are those of the first epoch."""
+        before = set(multiprocessing.active_children())
+        with quiet_deaths():
+            batches = iter(self._loader)
+        self._processes = [process for process in multiprocessing.active_children() if process not in before] or self._processes
+        return batches
 
 
 class _Shares:
@@ -116,7 +123,7 @@ class _Telling(Dataset["Batch | _Fault"]):
 
     def __getitem__(self, share: GlobalBatch) -> Batch | _Fault:
         try:
-            return self.dataset[share]
+            return shared(self.dataset[share])
         except UserError as fault:
             return _Fault(fault.problems)
 

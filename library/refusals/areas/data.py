@@ -141,9 +141,9 @@ AREA = Area(
         ),
         Refusal(
             "DATA-024",
-            "The system killed a loader worker.",
-            "Lower --max_data_loader_n_workers; usually memory ran out.",
-            "windows.md#loader-workers",
+            "A loader worker has died; usually the system killed it because memory ran out.",
+            "Lower --max_data_loader_n_workers.",
+            "memory.md#the-flags",
         ),
         Refusal(
             "DATA-025",
@@ -168,6 +168,12 @@ AREA = Area(
             "A caption is much longer than a text encoder reads.",
             "Check that the file is a caption, and shorten or remove it.",
             "dataset_config.md#captions-three-ways",
+        ),
+        Refusal(
+            "DATA-029",
+            "Shared memory, through which loader workers send their batches, has no room for them.",
+            "Enlarge it (in Docker: --shm-size 8g), or lower --max_data_loader_n_workers.",
+            "memory.md#the-flags",
         ),
     ),
 )
