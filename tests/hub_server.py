@@ -20,13 +20,19 @@ LARGE = (".safetensors", ".pt")  # go by way of LFS, as on the hub
 
 @dataclass
 class FakeHub:
-    """What the server holds and saw. `faults` are statuses that the next uploads answer with, one each."""
+    """What the server holds and saw.
+
+    `faults` are statuses that the next uploads answer with, one each; `status` is one that everything answers with. The files of the
+    repositories in `gated` are refused until somebody accepts their terms.
+    """
 
     address: str = ""
     token: str = "hf_right"
     repositories: dict[str, dict[str, Any]] = field(default_factory=dict)  # "models/me/x" -> {"private": …, "files": {path: bytes}}
     requests: list[str] = field(default_factory=list)
     faults: list[int] = field(default_factory=list)
+    status: int = 200
+    gated: set[str] = field(default_factory=set)
     stored: dict[str, bytes] = field(default_factory=dict)  # LFS objects by SHA-256
 
     def files(self, name: str) -> dict[str, bytes]:
@@ -43,6 +49,8 @@ def let_in(patch: Any, folder: Path, hub: FakeHub) -> None:
     patch.setattr(constants, "HF_HUB_OFFLINE", False)
     patch.setattr(constants, "HF_HUB_DISABLE_XET", True)
     patch.setattr(constants, "HF_HUB_CACHE", str(folder / "cache"))
+    patch.setattr(constants, "ENDPOINT", hub.address)
+    patch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", hub.address + "/{repo_id}/resolve/{revision}/{filename}")
     patch.setenv("HF_ENDPOINT", hub.address)
 
 
@@ -78,6 +86,8 @@ class _Handler(BaseHTTPRequestHandler):
         parts = unquote(url.path).strip("/").split("/")
         content = self.rfile.read(int(self.headers.get("Content-Length") or 0))
         self.hub.requests.append(f"{self.command} {url.path}")
+        if self.hub.status != 200:
+            return self._json({"error": "the hub does not want to"}, self.hub.status)
         if parts[0] != "lfs" and self.headers.get("Authorization") != f"Bearer {self.hub.token}":
             return self._json({"error": "Invalid username or password."}, 401)
         if parts[0] == "lfs":
@@ -137,6 +147,8 @@ class _Handler(BaseHTTPRequestHandler):
         place = parts.index("resolve")
         kind = "models" if place == 2 else parts[0]
         name, path = f"{kind}/{'/'.join(parts[place - 2 : place])}", "/".join(parts[place + 2 :])
+        if name in self.hub.gated:
+            return self._json({"error": "Access is restricted"}, 403, {"X-Error-Code": "GatedRepo"})
         data = self.hub.repositories.get(name, {"files": {}})["files"].get(path)
         if data is None:
             return self._json({"error": "Entry not found"}, 404, {"X-Error-Code": "EntryNotFound"})

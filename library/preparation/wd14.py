@@ -96,14 +96,13 @@ def _refuse_half(folder: Path) -> None:
 
 def _download(repo_id: str, name: str, folder: Path, force: bool) -> None:
     """Download one file to `folder`. Raises UserError with the reason and, without a network, another way."""
-    import httpx
     from huggingface_hub import hf_hub_download
     from huggingface_hub.errors import RemoteEntryNotFoundError
 
     log.info("downloading %s of %s to %s", name, repo_id, folder)
     try:
         hf_hub_download(repo_id, name, local_dir=folder, force_download=force)
-    except (OSError, ValueError, httpx.HTTPError) as fault:
+    except Exception as fault:  # the classes for a missing network are those of the HTTP library, which differs between versions
         reason = first_line(fault)
         both = (OTHER_MODEL, OTHER_LABELS) if "/" in name else (MODEL, LABELS)
         remedy = f"check --repo_id and the network, or put {' and '.join(both)} into {folder / Path(name).parent} yourself"

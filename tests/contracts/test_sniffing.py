@@ -14,7 +14,6 @@ TABLES = {
     "library/lora/layers.py": "the classes of Diffusers and CLIP that every program's LoRA patches, none of which this room loads",
     "library/packages.py": "the packages of network modules, before any is imported",
     "library/training/optim/optimizer_table.py": "the optimizers by class",
-    "library/model/files/locate.py": "errors of whichever package the hub's client connects with",
     "library/training/states/follow.py": "a state keeps the class of its schedule by name",
     "library/training/caches/text_cache.py": "hooks that transformers hangs in by itself",
     "library/telling/broken_torch.py": "the module whose import failed, in a traceback: a frame answers no question but this",

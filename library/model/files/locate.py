@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import difflib
+import errno
 import re
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from pathlib import Path
 
+from library.console import log
 from library.containers.weights_file import SHARD, is_index
-from library.errors import UserError, coded
+from library.errors import UserError, coded, first_line, named_line
 from library.paths.faults import model_fault
 from library.paths.listing import names_in
 from library.paths.look import exists, expanded, is_file, is_folder
@@ -21,6 +23,8 @@ PARTS = ("unet", "text_encoder", "vae")
 STEMS = ("diffusion_pytorch_model", "model", "pytorch_model")
 _VARIANT = re.compile(rf"(?P<stem>{'|'.join(STEMS)})\.(?P<variant>[\w-]+)(?P<suffix>\.safetensors|\.bin)")  # ….non_ema.safetensors
 _OTHER_WEIGHTS = {".msgpack": "Flax", ".onnx": "ONNX Runtime", ".h5": "TensorFlow", ".xml": "OpenVINO", ".ckpt": "other programs"}
+_LOCAL = "use the path of a local file or folder"
+_DISK = (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC), errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO)
 VARIANTS = (".safetensors", ".fp16.safetensors", ".bin", ".fp16.bin")
 
 
@@ -120,59 +124,84 @@ def _missing(path: Path) -> str:
 
 
 def _from_hub(name: str, option: str, with_weights: bool) -> Path:
-    from huggingface_hub import constants, snapshot_download
+    from huggingface_hub import constants
     from huggingface_hub import errors as hub_errors
 
-    patterns = list(CONFIG_FILES)
-    offline = constants.HF_HUB_OFFLINE
+    why, remedy, cause = "HF_HUB_OFFLINE is set", _LOCAL, None
+    if not constants.HF_HUB_OFFLINE:
+        try:
+            return _download(name, with_weights)
+        except hub_errors.GatedRepoError as fault:
+            page = f"{constants.ENDPOINT}/{name}"
+            raise UserError(
+                coded("MODEL-002", f"{option} '{name}': this model has terms; accept them on {page}, and log in with `hf auth login`")
+            ) from fault
+        except hub_errors.RepositoryNotFoundError as fault:
+            there = "no file or folder here and no model on the Hugging Face Hub"
+            raise UserError(
+                coded("MODEL-001", f"{option} '{name}': {there}; check the spelling, or log in with `hf auth login` if it is private")
+            ) from fault
+        except hub_errors.HFValidationError as fault:
+            there = "no file or folder here, and no model on the Hugging Face Hub can have this name"
+            raise UserError(coded("MODEL-001", f"{option} '{name}': {there} ({first_line(fault).rstrip('.')}); check the path")) from fault
+        except Exception as fault:  # the classes for a missing network are those of the HTTP library, which differs between versions
+            why, remedy = _why_not(fault)
+            cause = fault
+    if folder := _cached(name, with_weights):
+        if cause is not None:
+            log.warning("%s '%s': %s; the copy in the Hub's cache is used", option, name, why)
+        return folder
+    there = "neither a file or folder here nor in the Hub's cache"
+    raise UserError(coded("MODEL-003", f"{option} '{name}': {there}, and {why}; {remedy}")) from cause
+
+
+def _download(name: str, with_weights: bool) -> Path:
+    """The folder of the model in the Hub's cache, downloaded as far as it is missing; raises what huggingface_hub raises."""
+    from huggingface_hub import snapshot_download
+
+    # ask with a small request first: without a connection it fails in seconds, not minutes
+    there = _files_on_hub(name)
+    patterns = [*CONFIG_FILES, *(_weight_files(there) if with_weights else ())]
+    return Path(snapshot_download(name, allow_patterns=patterns, etag_timeout=10))
+
+
+def _cached(name: str, with_weights: bool) -> Path | None:
+    """The folder of the model in the Hub's cache, without asking the Hub; None if something is missing."""
+    from huggingface_hub import snapshot_download
+
     try:
-        if not offline and not with_weights:  # ask with a small request first: without a connection it fails in seconds, not minutes
-            _reachable(name)
-        if with_weights:
-            patterns += _weight_files(name, offline)
-        folder = Path(snapshot_download(name, allow_patterns=patterns, local_files_only=offline, etag_timeout=10))
-    except hub_errors.GatedRepoError as fault:
-        raise UserError(
-            coded("MODEL-002", f"{option} '{name}': accept this model's terms on its page at the hub and log in (`hf auth login`)")
-        ) from fault
-    except hub_errors.RepositoryNotFoundError as fault:
-        raise UserError(
-            coded("MODEL-001", f"{option} '{name}': no file or folder here and no model on the Hugging Face Hub; check the spelling")
-        ) from fault
-    except (OSError, ValueError, hub_errors.HfHubHTTPError) as fault:
-        why = "HF_HUB_OFFLINE is set" if offline else "the Hugging Face Hub cannot be reached"
-        raise UserError(
-            coded(
-                "MODEL-003",
-                f"{option} '{name}': neither a file or folder here nor in the hub's cache, and {why}; "
-                "use the path of a local file or folder",
-            )
-        ) from fault
-    except Exception as fault:
-        if type(fault).__module__.partition(".")[0] not in ("httpx", "httpcore", "requests", "urllib3"):
-            raise
-        raise UserError(
-            coded("MODEL-003", f"{option} '{name}': not a file or folder here, and the Hugging Face Hub cannot be reached ({fault})")
-        ) from fault
-    return folder
+        # only configs: of the weights the cache has one format, and huggingface_hub would miss the others
+        folder = Path(snapshot_download(name, allow_patterns=list(CONFIG_FILES), local_files_only=True))
+    except (OSError, ValueError):
+        return None
+    parts = [folder / part for part in PARTS if is_folder(folder / part)]
+    return folder if not with_weights or all(map(_weights_of_part, parts or [folder])) else None
 
 
-def _reachable(name: str) -> None:
+def _why_not(fault: Exception) -> tuple[str, str]:
+    """Why a model did not arrive from the Hub, and the remedy."""
+    cause = fault.__cause__ or fault  # huggingface_hub wraps what it cannot replace with its cache
+    status = getattr(getattr(cause, "response", None), "status_code", None)
+    if status is not None:
+        ours = f"log in again (`hf auth login`), or {_LOCAL}" if status in (401, 403) else f"try again later, or {_LOCAL}"
+        return f"the Hugging Face Hub refuses it ({first_line(cause)})", ours
+    if isinstance(cause, OSError) and cause.errno in _DISK:
+        from huggingface_hub import constants
+
+        return f"the cache {constants.HF_HUB_CACHE} cannot be written ({cause.strerror})", "free some space there, or set HF_HOME"
+    return f"the Hugging Face Hub cannot be reached ({named_line(cause)})", _LOCAL
+
+
+def _files_on_hub(name: str) -> set[str]:
     from huggingface_hub import HfApi
 
-    HfApi().model_info(name, timeout=10)
+    return {entry.rfilename for entry in HfApi().model_info(name, timeout=10).siblings or ()}
 
 
-def _weight_files(name: str, offline: bool) -> list[str]:
-    """The one weights file to download for each part; offline, all of them that the cache may have."""
+def _weight_files(there: Collection[str]) -> list[str]:
+    """The one weights file to download for each part, of those that are `there`."""
     bare = _weight_names()
-    possible = {part: [f"{part}/{name}" for name in bare] for part in PARTS}
-    if offline:
-        return [*(path for paths in possible.values() for path in paths), *bare, *(f"{part}/*-of-*" for part in PARTS), "*-of-*"]
-    from huggingface_hub import HfApi
-
-    there = {entry.rfilename for entry in HfApi().model_info(name, timeout=10).siblings or ()}
-    best = [next((path for path in paths if path in there), None) for paths in possible.values()]
+    best = [next((f"{part}/{name}" for name in bare if f"{part}/{name}" in there), None) for part in PARTS]
     chosen = [path for path in best if path] or [path for path in bare if path in there][:1]
     return chosen + [piece for path in chosen if is_index(Path(path)) for piece in _pieces(path, there)]
 

@@ -23,8 +23,8 @@ AREA = Area(
         ),
         Refusal(
             "MODEL-003",
-            "The Hugging Face Hub cannot be reached, and the model is not on this machine.",
-            "Use the path of a local file, or try again with a network.",
+            "A model cannot be fetched from the Hugging Face Hub, and is not on this machine.",
+            "Use the path of a local file, or solve what the line names: the network, the token, the space on the disk.",
             "troubleshooting.md#it-does-not-start",
         ),
         Refusal(

@@ -14,7 +14,6 @@ from safetensors.torch import load_file, save_file
 from library.errors import Problem, UserError
 from library.model.family import V1, V2
 from library.model.files.facts import check_flags, inspect
-from library.model.files.locate import locate
 from tests.messages import refusal, refused
 from tests.small_models import write_checkpoint, write_diffusers
 
@@ -127,6 +126,20 @@ def test_models_for_other_tasks_are_refused(channels, kind, checkpoints, tmp_pat
 
 
 @pytest.mark.parametrize(
+    ("name", "tensor", "asked"),
+    [
+        ("model.diffusion_model.time_embed.0.weight", torch.ones(8, 8, dtype=torch.int8), ("I8", "not quantized")),
+        ("model.diffusion_model.time_embed.0.weight", torch.tensor(1.0), ("shape of a single number", "download it again")),
+        ("first_stage_model.decoder.conv_in.weight", torch.ones(0, 4, 3, 3), ("shape 0×4×3×3", "download it again")),
+        (UNET_IN, torch.ones(8, 4), ("shape 8×4", "download it again")),
+    ],
+)
+def test_a_tensor_that_cannot_be_a_weight_is_told_by_its_name(name, tensor, asked, checkpoints, tmp_path):
+    path = _saved(tmp_path / "m.safetensors", load_file(checkpoints["v1"]) | {name: tensor})
+    refusal(_fault(path), "MODEL-011", "--pretrained_model_name_or_path m.safetensors", name, *asked)
+
+
+@pytest.mark.parametrize(
     ("names", "code", "kind"),
     [
         (["lora_unet_mid_block_attentions_0_proj_in.lora_down.weight"], "MODEL-017", "LoRA"),
@@ -164,17 +177,17 @@ def test_a_ckpt_cut_short_is_told(keep, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("content", "words"),
+    ("content", "asked"),
     [
-        (b"version https://git-lfs.github.com/spec/v1\noid sha256:00\n", "Git LFS pointer"),
-        (b"<!DOCTYPE html><html>not found</html>", "is a web page"),
-        (b"hello, I am no model at all, just text", "not a checkpoint"),
-        (b"\x10\x00\x00\x00\x00\x00\x00\x00{broken json!!!!", "header is damaged"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:00\n", ("FILE-003", "Git LFS pointer", "git lfs pull")),
+        (b"<!DOCTYPE html><html>not found</html>", ("FILE-004", "is a web page", "download the file itself")),
+        (b"hello, I am no model at all, just text", ("FILE-005", "not a checkpoint")),
+        (b"\x10\x00\x00\x00\x00\x00\x00\x00{broken json!!!!", ("FILE-005", "header is damaged")),
     ],
 )
-def test_what_is_no_model_at_all_is_told(content, words, tmp_path):
+def test_what_is_no_model_at_all_is_told(content, asked, tmp_path):
     (tmp_path / "m.safetensors").write_bytes(content)
-    assert words in _fault(tmp_path / "m.safetensors")
+    refusal(_fault(tmp_path / "m.safetensors"), *asked, tmp_path / "m.safetensors")
 
 
 def test_a_mistyped_path_names_close_files_and_asks_no_hub(tmp_path, monkeypatch):
@@ -192,51 +205,6 @@ def test_a_mistyped_path_names_close_files_and_asks_no_hub(tmp_path, monkeypatch
     refusal(_fault("models/onne"), "MODEL-001", "one?")  # looks like a hub id, but the folder exists
     for name in ("x.safetensors", "owner/x.ckpt", "./owner/name", "just-a-name", "a/b/c", r"C:\models\x"):
         refusal(_fault(name), "MODEL-001", f"'{name}'", "does not exist in")
-
-
-def test_a_hub_id_that_cannot_be_had_is_told_at_once(monkeypatch, tmp_path):
-    from huggingface_hub import constants
-
-    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
-    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
-    assert "HF_HUB_OFFLINE is set" in _fault("nobody/no-such-model")
-
-
-def test_an_unreachable_hub_is_told_at_once(monkeypatch):
-    import huggingface_hub
-    from huggingface_hub import constants
-
-    def refuse(*args, **kwargs):
-        raise ConnectionError("no route")
-
-    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
-    monkeypatch.setattr(huggingface_hub.HfApi, "model_info", refuse)
-    assert "cannot be reached" in _fault("nobody/no-such-model")
-
-
-def test_a_hub_id_becomes_the_folder_in_the_cache(folders, monkeypatch):
-    import huggingface_hub
-    from huggingface_hub import constants
-
-    asked = []
-    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
-    names = [path.relative_to(folders["v1"]).as_posix() for path in folders["v1"].rglob("*") if path.is_file()]
-    siblings = [type("File", (), {"rfilename": name}) for name in [*names, "vae/diffusion_pytorch_model.bin", "v1.ckpt"]]
-    monkeypatch.setattr(huggingface_hub.HfApi, "model_info", lambda *_, **__: type("Info", (), {"siblings": siblings}))
-
-    def download(name, allow_patterns, **kwargs):
-        asked.append(allow_patterns)
-        return str(folders["v1"])
-
-    monkeypatch.setattr(huggingface_hub, "snapshot_download", download)
-    assert inspect("someone/some-model").family is V1
-    assert not any("safetensors" in pattern for pattern in asked[0])
-    assert locate("someone/some-model", "--vae") == folders["v1"]
-    assert [pattern for pattern in asked[1] if "." in pattern and "json" not in pattern] == [
-        "unet/diffusion_pytorch_model.safetensors",
-        "text_encoder/model.safetensors",
-        "vae/diffusion_pytorch_model.safetensors",
-    ]
 
 
 def test_wrong_folders_are_told_with_what_was_meant(tmp_path):

@@ -70,6 +70,19 @@ def test_without_a_network_the_remedy_is_one_line(folder: Path, tmp_path: Path, 
     refusal(error, "HUB-004", "--repo_id: SmilingWolf/wd-v1-4-convnext-tagger-v2", "model.onnx", "put model.onnx and selected_tags.csv")
 
 
+def test_a_connection_that_breaks_off_is_told_in_one_line(folder: Path, tmp_path: Path, monkeypatch, capsys) -> None:
+    class ReadError(Exception):
+        """As the HTTP library of huggingface_hub has it: derived from no class of Python's own."""
+
+    def download(*_: object, **__: object) -> None:
+        raise ReadError("Connection reset by peer")
+
+    monkeypatch.setattr("huggingface_hub.hf_hub_download", download)
+    assert tag(folder, tmp_path / "models", "--repo_id", "some/one") == 2
+    (error,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
+    refusal(error, "HUB-004", "--repo_id: some/one", "model.onnx", "Connection reset by peer", "network")
+
+
 def test_a_model_and_labels_that_do_not_fit_are_refused(tmp_path: Path, model: Path) -> None:
     shutil.copytree(model, tmp_path / "odd")
     shutil.copy(write_tagger(tmp_path / "fewer", TAGS[:5]) / "selected_tags.csv", tmp_path / "odd")
