@@ -11,12 +11,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from library.containers.archives import DAMAGED
 from library.containers.dtypes import TORCH_NAMES, WIDTHS, torch_dtype
-from library.containers.pickles import NO_TABLE, ContainsCode, Pickled, read_pickled
+from library.containers.pickles import ContainsCode, Pickled, read_pickled
 from library.containers.safetensors_header import MAX_HEADER, HeaderFault, read_header
 from library.containers.uncached import Uncached
-from library.errors import Problem, UserError, coded, first_line
+from library.containers.weights_faults import AGAIN, broken_off, code_refusal, not_opened, not_understood
+from library.errors import UserError, coded, first_line
 from library.parsing.bounds import TooMuch
 from library.parsing.json_text import parse_json
 from library.parsing.signs import is_text
@@ -31,7 +31,6 @@ SPEC_KEY = "modelspec.sai_model_spec"  # with this key in its metadata, a file h
 HASH_KEY = "modelspec.hash_sha256"
 SHARD = re.compile(r"(?P<stem>.+)-\d{5}-of-\d{5}(?P<rest>\..+)")  # model-00001-of-00002.safetensors
 _IMAGES = (b"\x89PNG", b"\xff\xd8\xff", b"\xff\x0a")  # PNG, JPEG, bare JPEG XL
-AGAIN = "download or copy it again"
 
 
 @dataclass(frozen=True)
@@ -100,7 +99,7 @@ class PickleFile:
         try:
             yield from self.content.read(names)
         except (ValueError, OSError) as fault:
-            raise UserError(coded("FILE-005", f"{self.source}: {_reason(fault)}; {AGAIN}")) from fault
+            raise UserError(broken_off(self.source, fault)) from fault
 
 
 @dataclass(frozen=True)
@@ -128,7 +127,7 @@ def open_weights(path: Path, option: str) -> WeightsFile:
         with open_file(path) as file:
             head = file.read(16)
     except OSError as fault:
-        raise UserError(coded("FILE-001", f"{option} {path}: cannot be read ({fault.strerror})")) from fault
+        raise UserError(not_opened(path, option, fault)) from fault
     if size == 0:
         raise UserError(coded("FILE-002", f"{option} {path}: is an empty file; download it again"))
     if head.startswith(b"version https://"):
@@ -147,26 +146,15 @@ def open_weights(path: Path, option: str) -> WeightsFile:
             coded("FILE-004", f"{option} {path}: is a web page, not weights; download the file itself (its `resolve` or download link)")
         )
     if _is_safetensors(path, size, head):
-        return _open_safetensors(path, f"{option} {path}")
+        return _open_safetensors(path, option)
     try:
         content = read_pickled(path)
     except ContainsCode as fault:
         raise UserError(code_refusal(f"{option} {path}", fault)) from fault
     except (ValueError, OSError) as fault:
-        reason = _reason(fault)
-        code, remedy = ("FILE-006", "use a file of named tensors") if reason == NO_TABLE else ("FILE-005", AGAIN)
-        raise UserError(coded(code, f"{option} {path}: {reason}; {remedy}")) from fault
+        raise UserError(not_understood(path, option, fault)) from fault
     infos = {name: TensorInfo(stored.dtype, stored.shape) for name, stored in content.tensors.items()}
     return PickleFile(path, infos, content, f"{option} {path}", {name: str(count) for name, count in content.counts.items()})
-
-
-def code_refusal(source: str, fault: ContainsCode) -> Problem:
-    """The error for a file with code, which `source` names."""
-    return coded("FILE-006", f"{source}: {fault}; use a .safetensors file from a source that you trust")
-
-
-def _reason(fault: Exception) -> str:
-    return str(fault) if isinstance(fault, ValueError) else DAMAGED
 
 
 def _is_safetensors(path: Path, size: int, head: bytes) -> bool:
@@ -175,15 +163,15 @@ def _is_safetensors(path: Path, size: int, head: bytes) -> bool:
     return plausible and size > 9 and head[8:9] == b"{"
 
 
-def _open_safetensors(path: Path, source: str) -> SafetensorsFile:
+def _open_safetensors(path: Path, option: str) -> SafetensorsFile:
     try:
         header = read_header(path)
     except OSError as fault:
-        raise UserError(coded("FILE-001", f"{source}: cannot be read ({fault.strerror})")) from fault
+        raise UserError(not_opened(path, option, fault)) from fault
     except HeaderFault as fault:
-        raise UserError(coded("FILE-005", f"{source}: {fault}; {AGAIN}")) from fault
+        raise UserError(coded("FILE-005", f"{option} {path}: {fault}; {AGAIN}")) from fault
     infos = {name: TensorInfo(dtype, shape) for name, (dtype, shape) in header.tensors.items()}
-    return SafetensorsFile(path, infos, header.metadata, source)
+    return SafetensorsFile(path, infos, header.metadata, f"{option} {path}")
 
 
 def is_image_file(path: Path) -> bool:
@@ -208,7 +196,7 @@ def _open_shards(index: Path, option: str) -> ShardedFile:
     try:
         entries = parse_json(read_text(index))["weight_map"].items()
     except OSError as fault:
-        raise UserError(coded("FILE-001", f"{option} {index}: cannot be read ({fault.strerror})")) from fault
+        raise UserError(not_opened(index, option, fault)) from fault
     except TooMuch as fault:
         raise UserError(coded("CFG-012", f"{option} {index}: {fault}")) from fault
     except (ValueError, KeyError, TypeError, AttributeError) as fault:

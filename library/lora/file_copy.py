@@ -10,7 +10,8 @@ from pathlib import Path
 import safetensors.torch
 
 from library.containers.pickles import contains_code
-from library.containers.weights_file import PickleFile, SafetensorsFile, code_refusal, open_weights
+from library.containers.weights_faults import code_refusal
+from library.containers.weights_file import PickleFile, SafetensorsFile, open_weights
 from library.errors import UserError
 from library.lora.file_layout import file_layout
 from library.lora.file_names import DORA_MAGNITUDE, DORA_SCALE, read_name

@@ -79,7 +79,7 @@ def tree_fault(folder: Path | str) -> Problem | None:
             return _unreadable_folder(base)
         for name in (*content.special, *content.files):
             seen = look(base / name)
-            if seen.thing in (Thing.SPECIAL, Thing.LOOP, Thing.DENIED):
+            if seen.thing in (Thing.SPECIAL, Thing.LOOP, Thing.DENIED, Thing.BROKEN):
                 return _closed(base / name, seen)
             if not name.startswith(".") and seen.thing is Thing.FILE and (fault := _unreadable_file(base / name)):
                 return fault
