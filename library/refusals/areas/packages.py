@@ -24,7 +24,7 @@ AREA = Area(
         Refusal(
             "PKG-003",
             "A package is too old, or lacks a requested feature.",
-            "Upgrade it as the line says.",
+            "Install the tested version as the line says.",
             "troubleshooting.md#is-it-the-installation-or-my-command",
         ),
         Refusal(

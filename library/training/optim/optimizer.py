@@ -20,6 +20,7 @@ from library.options.reading.named_class import (
     import_package,
     parse_arguments,
 )
+from library.packages import install_command
 from library.training.optim.optimizer_table import BY_NAME, OPTIMIZERS, Kind, OptimizerRow, row_of_class
 from library.training.optim.parts.rate_ratios import OWN_RATE, effective_rate, give_one_rate
 from library.training.optim.parts.split_groups import PART, part_of_group, splits_groups, with_split_groups
@@ -141,9 +142,8 @@ def _find(name: str) -> tuple[OptimizerRow, type]:
         module = import_package(_OPTION, row.name, row.module, row.package)
         target = getattr(module, row.class_name, None)
         if target is None:
-            raise UserError(
-                coded("PKG-003", f"{_OPTION} {row.name}: your {row.package} has no {row.class_name}: pip install --upgrade {row.package}")
-            )
+            reason = f"the installed {row.package} has no {row.class_name}; install the tested version: {install_command(row.package)}"
+            raise UserError(coded("PKG-003", f"{_OPTION} {row.name}: {reason}"))
         return row, target
     if "." in name:
         target = import_class(_OPTION, name)

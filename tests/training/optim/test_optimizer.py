@@ -89,6 +89,16 @@ def test_a_package_that_does_not_load_is_told_with_its_reason(monkeypatch):
     refusal(problems_of("AdamW8bit", []), "PKG-002", "--optimizer_type AdamW8bit", "libcudart.so.13")
 
 
+@pytest.mark.parametrize(
+    ("name", "place", "package"),
+    [("prodigy", "prodigyopt.Prodigy", "prodigyopt"), ("PagedLion8bit", "bitsandbytes.optim.PagedLion8bit", "bitsandbytes")],
+)
+def test_a_package_of_another_version_without_the_class_is_told_with_the_command_for_the_tested_one(monkeypatch, name, place, package):
+    monkeypatch.delattr(place)
+    class_name, command = place.rpartition(".")[2], f"pip install -c constraints.txt {package}"
+    refusal(problems_of(name, []), "PKG-003", f"--optimizer_type {class_name}", f"has no {class_name}", command)
+
+
 def test_old_options_mean_their_optimizers_and_contradictions_are_refused():
     assert resolve_name("") == resolve_name(None) == "AdamW"
     assert resolve_name("prodigy") == "prodigy"
