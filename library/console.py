@@ -219,5 +219,5 @@ def _check_result() -> None:
         return
     output.flush()
     if output.failed and not output.gone:
-        what = "standard output could not be written completely"
-        raise PartlyDone(coded("TOOL-011", f"{what}; free some space and run this again"))
+        reason = f" ({output.fault})" if output.fault else ""  # empty if it takes lines again
+        raise PartlyDone(coded("TOOL-011", f"standard output: could not be written completely{reason}; free some space and run this again"))

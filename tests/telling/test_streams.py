@@ -15,7 +15,7 @@ from library import console
 from library.errors import UserError, coded
 from library.telling.signs import plain, plain_line
 from library.telling.streams import LastingStream
-from tests.messages import message
+from tests.messages import message, refusal
 
 ROOT = Path(__file__).parents[2]
 posix = pytest.mark.skipif(os.name == "nt", reason="a shell and /dev/full")
@@ -150,6 +150,29 @@ def test_a_tool_whose_outputs_fail(shell: str, code: int, out: str, err: str, tm
     ended = run(shell, tmp_path)
     assert ended[0] == code and out in ended[1] and err in ended[2]
     assert "Traceback" not in ended[1] + ended[2] and "Exception ignored" not in ended[2]
+
+
+@posix
+def test_a_result_that_is_lost_is_told_with_its_reason_and_code(tmp_path: Path) -> None:
+    code, _, err = run("$RUN >/dev/full", tmp_path)
+    refusal(err, "TOOL-011", "standard output", os.strerror(errno.ENOSPC), "free some space", "run this again")
+    assert code == console.EXIT_PARTLY_DONE and err.splitlines()[-1].endswith("[SD-TOOL-011]")
+
+
+def test_a_result_with_lines_missing_in_its_middle_is_not_taken_for_whole(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    under = Full()
+    monkeypatch.setattr(sys, "stdout", under)
+
+    def main(argv: list[str]) -> None:
+        print("one", flush=True)
+        under.full = False  # somebody has made room
+        print("two")
+
+    assert console.run_script(main, []) == console.EXIT_PARTLY_DONE
+    assert "two" in under.getvalue() and "one" not in under.getvalue()
+    refusal(capsys.readouterr().err, "TOOL-011", "standard output", "run this again")
 
 
 @posix
