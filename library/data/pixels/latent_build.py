@@ -117,18 +117,15 @@ def build(
         whole.places |= one.places
         whole.unreadable |= one.unreadable
         whole.refused |= one.refused
-    _tell_refused(whole)
-    return LatentCache(source.filled, source.of_record, whole.places, whole.unreadable, source.rules.distribution)
-
-
-def _tell_refused(whole: _Part) -> None:
-    if whole.refused:
+    refused = [f"{place} ({why})" for place, why in whole.refused.items()]
+    if refused:
         held = sum(isinstance(place, Held) for place in whole.places.values())
         log.warning(
             "the latents of %s are kept in memory only, since they cannot be written to %s; the next run encodes them again",
             counted(held, "image"),
-            named([f"{folder} ({why})" for folder, why in whole.refused.items()], 3),
+            named(refused, 3),
         )
+    return LatentCache(source.filled, source.of_record, whole.places, whole.unreadable, source.rules.distribution, refused)
 
 
 @dataclass(frozen=True)

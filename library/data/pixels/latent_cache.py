@@ -52,13 +52,16 @@ class LatentCache:
         places: Mapping[int, Kept | Held],
         unreadable: Mapping[int, Problem],
         distribution: bool = True,
+        refused: Sequence[str] = (),
     ) -> None:
         """`of_record`: index of each record's latents; `places`: where they are; `unreadable`: why they are missing.
 
+        `refused`: folders and files that could not be written, each with the reason; their latents are in memory.
         Without `distribution`, every showing of an image uses its mean.
         """
         self._filled, self._of_record, self._distribution = filled, of_record, distribution
         self._places, self._unreadable = places, unreadable
+        self.refused = tuple(refused)
 
     @property
     def in_memory(self) -> bool:

@@ -19,7 +19,7 @@ from library.training.caches.latents import exchange, make, vae_in
 from library.training.caches.prepare_latents import in_open_folders
 from library.training.planning.inputs import blueprint_of
 from library.training.precision import check_device
-from library.words import counted
+from library.words import counted, named
 
 
 def fill_cache(options: CacheLatents) -> None:
@@ -65,12 +65,10 @@ def fill_cache(options: CacheLatents) -> None:
     for line in cache.unreadable if skips else bad:
         (log.warning if skips else faults.add)(line)
     if cache.in_memory:
-        raise UserError(
-            coded(
-                "DISK-003",
-                "--dataset_config: not all latents could be written, see above; free some space and start again, finished ones are kept",
-            )
-        )
+        option = "--dataset_config" if data_options.dataset_config else "--train_data_dir"
+        problem = f"not all latents could be written to {named(cache.refused, 3)}"
+        remedy = "free some space and start again; finished ones are kept"
+        raise UserError(*faults.shown(), coded("DISK-003", f"{option}: {problem}; {remedy}"))
     ready = sum(work.file is not None and is_there(work.file) for work in source.works)
     summary = f"latents of {counted(ready, 'image')} are ready for --cache_latents_to_disk"
     faults.raise_if_any(summary, ready)

@@ -32,6 +32,8 @@ from library.training.caches.latents import make, vae_in
 from library.training.precision import check_device
 from library.words import counted, named
 
+_ROOM = "free some space and start again with --skip_existing, which keeps finished ones"
+
 
 def prepare(options: PrepareBucketsLatents) -> None:
     """Write `.npz` files next to the images that the metadata names, and the metadata with the train_resolution of each.
@@ -56,21 +58,16 @@ def prepare(options: PrepareBucketsLatents) -> None:
         source = replace(source, verdicts=dict.fromkeys(source.verdicts, NEW))
     source, closed = in_open_folders(source, faults)
     cache = make(source, work.batch_size, work.max_data_loader_n_workers, vae, accelerator)
+    for line in cache.unreadable:
+        faults.add(line)
     if cache.in_memory:
-        raise UserError(
-            coded(
-                "DISK-003",
-                f"train_data_dir: not all latents could be written into {folder}, so {files.out_json} is not written; free some space and "
-                "start again with --skip_existing, which keeps finished ones",
-            )
-        )
+        problem = f"not all latents could be written to {named(cache.refused, 3)}, so {files.out_json} is not written"
+        raise UserError(*faults.shown(), coded("DISK-003", f"train_data_dir: {problem}; {_ROOM}"))
     if options.work.alpha_mask.strip().lower() not in ("", "0", "no", "off", "false"):
         _write_masks(source)
     _write_mirrors(source)
     placed = enumerate(zip(data.records, data.placements, strict=True))
     done = {record.path: place.bucket for index, (record, place) in placed if cache.has(index) and source.of_record[index] not in closed}
-    for line in cache.unreadable:
-        faults.add(line)
     if not done:
         faults.raise_if_any("", 0)
     table |= {key: {**table[key], "train_resolution": list(done[image])} for key, image in images.items() if image in done}
@@ -184,9 +181,7 @@ def _write_masks(source: LatentSource) -> None:
                 coded("DATA-015", f"train_data_dir: {file}: cannot be read ({fault}); delete the file and start again")
             ) from None
         except OSError as fault:
-            raise UserError(
-                coded("DISK-003", f"train_data_dir: {file}: cannot be written ({fault.strerror}); free some space and start again")
-            ) from None
+            raise UserError(coded("DISK-003", f"train_data_dir: {file}: cannot be written ({fault.strerror or fault}); {_ROOM}")) from None
 
 
 def _write_mirrors(source: LatentSource) -> None:
@@ -207,7 +202,7 @@ def _write_mirrors(source: LatentSource) -> None:
                 write_latents(mirror, arrays, replace(binding, flip=False))
             except OSError as fault:
                 raise UserError(
-                    coded("DISK-003", f"train_data_dir: {mirror}: cannot be written ({fault.strerror}); free some space and start again")
+                    coded("DISK-003", f"train_data_dir: {mirror}: cannot be written ({fault.strerror or fault}); {_ROOM}")
                 ) from None
 
 
