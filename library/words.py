@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 
 def in_words(size: float) -> str:
     """Bytes in readable units: 1.5 GiB."""
@@ -38,7 +36,7 @@ def cut(text: str, at_most: int = 80) -> str:
     return text if len(text) <= at_most else f"{text[: at_most // 2]}…{text[-at_most // 2 :]}"
 
 
-def named(names: Sequence[str], at_most: int = 5) -> str:
+def named(names: list[str], at_most: int = 5) -> str:
     """The first names and how many more there are."""
     rest = len(names) - at_most
     return ", ".join(names[:at_most]) + (f" and {rest} more" if rest > 0 else "")

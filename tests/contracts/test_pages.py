@@ -13,11 +13,11 @@ from library.options.tool_groups.table import TOOLS
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), ROOT / "benchmarks" / "RESULTS.md"]
-# those of accelerate, torchrun, pip, tensorboard, web interfaces, DeepDanbooru, of benchmarks and examples, and the letters of
+# those of accelerate, torchrun, Docker, pip, tensorboard, web interfaces, DeepDanbooru, of benchmarks and examples, and the letters of
 # sample prompts
 OF_OTHERS = set(
     "machine_rank num_machines main_process_ip main_process_port quiet num_cpu_threads_per_process multi_gpu dynamo_backend num_processes "
-    "cpu nproc_per_node logdir no-half-vae project-path allow-folder save-txt photos help sd_scripts minutes method "
+    "cpu nproc_per_node shm-size logdir no-half-vae project-path allow-folder save-txt photos help sd_scripts minutes method "
     "n w h d l s ss am t i m".split()
 )
 

@@ -96,6 +96,16 @@ def test_every_code_is_used_and_every_used_code_is_in_the_registry() -> None:
     assert {code: files for code, files in used.items() if code not in REFUSALS} == {}
 
 
+def test_every_code_is_what_some_test_asks_for() -> None:
+    """A kind of refusal that no test reaches may have a wrong line, or none: write a test that ends with its code."""
+    asked: set[str] = set()
+    for path in (ROOT / "tests").rglob("*.py"):
+        if path != Path(__file__):  # names codes as examples
+            lines = path.read_text(encoding="utf-8").splitlines()
+            asked.update(code for line in lines if "coded(" not in line for code in CODE.findall(line))  # coded(…): made up by a test
+    assert sorted(REFUSALS.keys() - asked) == []
+
+
 def test_no_line_of_an_error_is_without_a_code() -> None:
     """mypy refuses texts for problems where it sees types; this sees them in the scripts too, which it checks less strictly."""
     bare = []

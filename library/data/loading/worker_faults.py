@@ -1,4 +1,4 @@
-"""What goes wrong with loader workers, as lines for the user: one that dies, and batches for which shared memory has no room."""
+"""What goes wrong with loader workers, as lines for the user: one that dies, and batches for which shared memory has no space."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _LARGER = "enlarge the paging file of Windows" if os.name == "nt" else "enlarge 
 def shared(batch: Batch) -> Batch:
     """The batch with its tensors in shared memory, if this is a loader worker. Raises UserError if they do not fit.
 
-    torch moves them there itself, but in a thread whose errors nobody sees: the main process would wait for the batch forever.
+    torch moves them there itself, but in a thread whose errors do not arrive: the main process would wait for the batch forever.
     """
     worker = get_worker_info()
     if worker is None:
@@ -34,7 +34,7 @@ def shared(batch: Batch) -> Batch:
             if isinstance(value, Tensor) and value.device.type == "cpu" and value.untyped_storage().nbytes():
                 value.untyped_storage().share_memory_()
     except RuntimeError as fault:
-        raise UserError(_no_room(worker.num_workers, first_line(fault).rpartition(">: ")[2])) from fault
+        raise UserError(_no_space(worker.num_workers, first_line(fault).rpartition(">: ")[2])) from fault
     return batch
 
 
@@ -44,15 +44,16 @@ def quiet_deaths() -> Iterator[None]:
 
     torch's handler of SIGCHLD raises an error wherever the main process is at that moment: in an update, or while it saves.
     """
-    if not hasattr(signal, "SIGCHLD") or threading.current_thread() is not threading.main_thread():
+    number = getattr(signal, "SIGCHLD", None)  # missing on Windows
+    if number is None or threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = signal.getsignal(signal.SIGCHLD)
+    before = signal.getsignal(number)
     try:
         yield
     finally:
         if before is not None:  # else it was not installed by Python, and cannot be restored
-            signal.signal(signal.SIGCHLD, before)
+            signal.signal(number, before)
 
 
 def death(fault: BaseException, workers: Sequence[BaseProcess], count: int) -> Problem | None:
@@ -62,7 +63,7 @@ def death(fault: BaseException, workers: Sequence[BaseProcess], count: int) -> P
         return None
     name = _signal_name(-code) if code < 0 else f"exit code {code}"
     if name == "SIGBUS":
-        return _no_room(count, name)
+        return _no_space(count, name)
     if name == "SIGKILL":
         return coded(
             "DATA-024", f"{_OPTION}: the system killed a loader worker, most likely because memory ran out; use fewer (now {count}) or 0"
@@ -70,10 +71,10 @@ def death(fault: BaseException, workers: Sequence[BaseProcess], count: int) -> P
     return coded("DATA-024", f"{_OPTION}: a loader worker ended unexpectedly ({name}); start again with 0 (now {count})")
 
 
-def _no_room(count: int, reason: str) -> Problem:
+def _no_space(count: int, reason: str) -> Problem:
     return coded(
         "DATA-029",
-        f"{_OPTION}: shared memory has no room for the batches of the workers ({reason}); {_LARGER}, or use fewer (now {count}) or 0",
+        f"{_OPTION}: shared memory has no space for the batches of the workers ({reason}); {_LARGER}, or use fewer (now {count}) or 0",
     )
 
 

@@ -6,7 +6,7 @@ import errno
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -117,15 +117,18 @@ def build(
         whole.places |= one.places
         whole.unreadable |= one.unreadable
         whole.refused |= one.refused
-    refused = [f"{place} ({why})" for place, why in whole.refused.items()]
-    if refused:
+    _tell_refused(whole)
+    return LatentCache(source.filled, source.of_record, whole.places, whole.unreadable, source.rules.distribution)
+
+
+def _tell_refused(whole: _Part) -> None:
+    if whole.refused:
         held = sum(isinstance(place, Held) for place in whole.places.values())
         log.warning(
             "the latents of %s are kept in memory only, since they cannot be written to %s; the next run encodes them again",
             counted(held, "image"),
-            named(refused, 3),
+            named([f"{folder} ({why})" for folder, why in whole.refused.items()], 3),
         )
-    return LatentCache(source.filled, source.of_record, whole.places, whole.unreadable, source.rules.distribution, refused)
 
 
 @dataclass(frozen=True)
@@ -250,7 +253,7 @@ class _Writers:
         work = self._source.works[loaded.number]
         held = Held(moments[0].copy(), moments[1].copy() if work.flip else None)
         if work.file is None or str(work.file.parent) in self._part.refused:
-            self._part.places[loaded.number] = held
+            self._part.places[loaded.number] = held if work.file is None else self._refused(held, work.file.parent)
             return
         rules = self._source.rules
         place = work.placement
@@ -270,8 +273,10 @@ class _Writers:
             written.result()
             self._part.places[number] = Kept(work.file, work.flip, bound=True)
         except OSError as fault:
-            self._part.places[number] = held
-            if fault.errno == errno.ENAMETOOLONG:  # affects only this file
-                self._part.refused[str(work.file)] = "its name is too long; shorten the image's name"
-            else:
-                self._part.refused.setdefault(str(work.file.parent), fault.strerror or str(fault))
+            place = work.file if fault.errno == errno.ENAMETOOLONG else work.file.parent  # a long name affects only this file
+            reason = "its name is too long; shorten the image's name" if place is work.file else fault.strerror or str(fault)
+            self._part.refused.setdefault(str(place), reason)
+            self._part.places[number] = self._refused(held, place)
+
+    def _refused(self, held: Held, place: Path) -> Held:
+        return replace(held, refused=f"{place} ({self._part.refused[str(place)]})")

@@ -36,10 +36,14 @@ def draw_latents(moments: Tensor, seeds: Sequence[int] | Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class Held:
-    """Latents in memory, float32 [8,h,w] or [4,h,w], of the image and its mirror image."""
+    """Latents in memory, float32 [8,h,w] or [4,h,w], of the image and its mirror image.
+
+    `refused` is the folder or file that could not be written, and why; empty if they were meant to be in memory.
+    """
 
     moments: np.ndarray
     mirrored: np.ndarray | None
+    refused: str = ""
 
 
 class LatentCache:
@@ -52,21 +56,23 @@ class LatentCache:
         places: Mapping[int, Kept | Held],
         unreadable: Mapping[int, Problem],
         distribution: bool = True,
-        refused: Sequence[str] = (),
     ) -> None:
         """`of_record`: index of each record's latents; `places`: where they are; `unreadable`: why they are missing.
 
-        `refused`: folders and files that could not be written, each with the reason; their latents are in memory.
         Without `distribution`, every showing of an image uses its mean.
         """
         self._filled, self._of_record, self._distribution = filled, of_record, distribution
         self._places, self._unreadable = places, unreadable
-        self.refused = tuple(refused)
 
     @property
     def in_memory(self) -> bool:
         """Whether any latents are in memory instead of in files."""
         return any(isinstance(place, Held) for place in self._places.values())
+
+    @property
+    def refused(self) -> list[str]:
+        """Folders and files that could not be written, each with the reason; their latents are in memory."""
+        return list(dict.fromkeys(place.refused for place in self._places.values() if isinstance(place, Held) and place.refused))
 
     def has(self, record: int) -> bool:
         """Whether the record has latents, so its image was readable."""

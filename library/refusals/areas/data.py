@@ -171,7 +171,7 @@ AREA = Area(
         ),
         Refusal(
             "DATA-029",
-            "Shared memory, through which loader workers send their batches, has no room for them.",
+            "Shared memory, through which loader workers send their batches, has no space for them.",
             "Enlarge it (in Docker: --shm-size 8g), or lower --max_data_loader_n_workers.",
             "memory.md#the-flags",
         ),

@@ -1,4 +1,4 @@
-"""Loader workers that die, and batches for which shared memory has no room: one line when the batch is missing, and never a wait without end."""
+"""Loader workers that die, and batches for which shared memory has no room: one line, and no wait without end."""
 
 from __future__ import annotations
 
@@ -29,7 +29,8 @@ OPTION = "--max_data_loader_n_workers"
 def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FilledData:
     monkeypatch.setattr(_MultiProcessingDataLoaderIter._try_get_data, "__defaults__", (0.1,))  # seconds; 5 in runs
     photos(tmp_path / "cat", 6, (64, 64))
-    return filled(tmp_path, f"[[datasets]]\nresolution = 64\n[[datasets.subsets]]\nimage_dir = '{tmp_path / 'cat'}'\nclass_tokens = 'cat'\n")
+    subset = f"[[datasets.subsets]]\nimage_dir = '{tmp_path / 'cat'}'\nclass_tokens = 'cat'\n"
+    return filled(tmp_path, f"[[datasets]]\nresolution = 64\n{subset}")
 
 
 class Doing(TrainingDataset):
