@@ -14,8 +14,8 @@ from library.renaming import name_beside, patiently
 def may_write(folder: Path) -> bool:
     """Whether this process may create files in the folder, which exists: it creates one, and nothing stays of it.
 
-    Permissions alone do not show it: on Windows they leave out access lists and the protection of folders, on network drives what the server
-    allows. A full disk is no prohibition.
+    Permissions alone do not show it: on Windows they leave out access lists and protected folders, on network drives the server's rules.
+    A full disk is no prohibition.
     """
     if not os.access(folder, os.W_OK | os.X_OK, effective_ids=os.access in os.supports_effective_ids):
         return False

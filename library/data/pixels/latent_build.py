@@ -23,7 +23,7 @@ from library.data.pixels.latent_cache import Held, LatentCache
 from library.data.pixels.latent_files import Binding, Stat, moments_arrays, reliable, stat_of, write_latents
 from library.data.pixels.latent_plan import CacheRules, Folders, Kept, Work, interpolation_of, judge, works_of
 from library.errors import Problem, UserError, coded
-from library.files import is_image, sha256
+from library.files import is_full, is_image, sha256
 from library.words import counted, named
 
 Encode = Callable[[Tensor], Tensor]  # images [B,3,H,W] in −1..1 -> moments [B,8,H/8,W/8]: mean and log variance, unscaled
@@ -39,6 +39,7 @@ class _Part:
     places: dict[int, Kept | Held] = field(default_factory=dict)
     unreadable: dict[int, Problem] = field(default_factory=dict)
     refused: dict[str, str] = field(default_factory=dict)  # folder, or file -> why it cannot be written
+    full: bool = False  # whether a disk was full
 
 
 @dataclass
@@ -91,12 +92,13 @@ def build(
     process: int = 0,
     processes: int = 1,
     gather: Gather | None = None,
+    on_disk_only: bool = False,
 ) -> LatentCache:
     """Encode missing latents, `batch_size` images of one size at a time. `progress(total=images)` creates a bar with `update` and `close`.
 
     With `gather`, each of `processes` encodes its part and they exchange what is in memory; without it, this process encodes everything.
-    `LatentCache.unreadable` lists skipped images; latents of files that cannot be written stay in memory. Raises UserError if the VAE
-    returns numbers that are not finite.
+    `LatentCache.unreadable` lists skipped images; latents of files that cannot be written stay in memory. With `on_disk_only` a full disk
+    ends the encoding, because latents in memory would be lost. Raises UserError if the VAE returns numbers that are not finite.
     """
     if lost := source.without_image():
         more = len(lost) - 20
@@ -110,6 +112,8 @@ def build(
         with _Writers(source, part) as writers:
             for loaded, moments in _encoded(source, missing, encode, batch_size, threads, part, bar.update if bar is not None else _no_bar):
                 writers.put(loaded, moments)
+                if on_disk_only and part.full:
+                    break
         if bar is not None:
             bar.close()
     whole = _Part({number: verdict for number, verdict in source.verdicts.items() if isinstance(verdict, Kept)})
@@ -117,7 +121,8 @@ def build(
         whole.places |= one.places
         whole.unreadable |= one.unreadable
         whole.refused |= one.refused
-    _tell_refused(whole)
+    if not on_disk_only:
+        _tell_refused(whole)
     return LatentCache(source.filled, source.of_record, whole.places, whole.unreadable, source.rules.distribution)
 
 
@@ -262,7 +267,7 @@ class _Writers:
         binding = Binding(loaded.image, loaded.stat, *recipe, interpolation=interpolation_of(record))
         arrays = moments_arrays(held.moments, held.mirrored, record.size, place)
         self._waiting.append((loaded.number, held, self._pool.submit(write_latents, work.file, arrays, binding)))
-        if len(self._waiting) > _MOST_WAITING:
+        while self._waiting and (len(self._waiting) > _MOST_WAITING or self._waiting[0][2].done()):
             self._take()
 
     def _take(self) -> None:
@@ -276,6 +281,7 @@ class _Writers:
             place = work.file if fault.errno == errno.ENAMETOOLONG else work.file.parent  # a long name affects only this file
             reason = "its name is too long; shorten the image's name" if place is work.file else fault.strerror or str(fault)
             self._part.refused.setdefault(str(place), reason)
+            self._part.full |= is_full(fault)
             self._part.places[number] = self._refused(held, place)
 
     def _refused(self, held: Held, place: Path) -> Held:

@@ -60,7 +60,7 @@ def fill_cache(options: CacheLatents) -> None:
     source = look(data, rules, accelerator.process_index, accelerator.num_processes, exchange(accelerator))
     tell(source.verdicts.values())
     source, _ = in_open_folders(source, faults)
-    cache = make(source, data_options.vae_batch_size, data_options.max_data_loader_n_workers, vae, accelerator)
+    cache = make(source, data_options.vae_batch_size, data_options.max_data_loader_n_workers, vae, accelerator, on_disk_only=True)
     bad = [*(coded("DATA-001", f"image {line}; remove or replace it") for line in scanned.unreadable), *cache.unreadable]
     for line in cache.unreadable if skips else bad:
         (log.warning if skips else faults.add)(line)

@@ -109,8 +109,15 @@ def _usable(latents: LatentSource) -> bool:
     return False
 
 
-def make(latents: LatentSource, batch_size: int, threads: int | None, vae: AutoencoderKL, accelerator: Accelerator) -> LatentCache:
-    """Encode the missing latents on the accelerator's device; the VAE is on the CPU afterwards."""
+def make(
+    latents: LatentSource,
+    batch_size: int,
+    threads: int | None,
+    vae: AutoencoderKL,
+    accelerator: Accelerator,
+    on_disk_only: bool = False,
+) -> LatentCache:
+    """Encode the missing latents on the accelerator's device; the VAE is on the CPU afterwards. `on_disk_only`: see `build`."""
     if latents.missing:
         vae.to(accelerator.device)
     cache = build(
@@ -122,6 +129,7 @@ def make(latents: LatentSource, batch_size: int, threads: int | None, vae: Autoe
         process=accelerator.process_index,
         processes=accelerator.num_processes,
         gather=exchange(accelerator),
+        on_disk_only=on_disk_only,
     )
     vae.to("cpu")
     return cache

@@ -57,7 +57,7 @@ def prepare(options: PrepareBucketsLatents) -> None:
     else:
         source = replace(source, verdicts=dict.fromkeys(source.verdicts, NEW))
     source, closed = in_open_folders(source, faults)
-    cache = make(source, work.batch_size, work.max_data_loader_n_workers, vae, accelerator)
+    cache = make(source, work.batch_size, work.max_data_loader_n_workers, vae, accelerator, on_disk_only=True)
     for line in cache.unreadable:
         faults.add(line)
     if cache.in_memory:

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from library.data.pixels import latent_build
 from library.training.caches import prepare_latents
@@ -91,3 +92,26 @@ def test_a_cache_that_finds_no_room_is_told_with_the_option_that_names_the_image
     fill(latent_build, -1)
     assert run_in_process(cache_latents.main, *argv) == 1
     message(capsys.readouterr().err, "latents: 1 of 2", "on disk")
+
+
+def test_a_full_disk_ends_the_encoding(
+    folder: Path, tiny_v1: Path, fill: Callable[[object, int], None], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Hours of encoding would end with the same line."""
+    for number in range(3, 60):
+        Image.new("RGB", (64, 64), (number, 0, 0)).save(folder / "pictures" / f"{number}.png")
+    loaded, load = [], latent_build.load_image
+
+    def counting(record: object, *rest: object) -> object:
+        loaded.append(record)
+        return load(record, *rest)
+
+    monkeypatch.setattr(latent_build, "load_image", counting)
+    fill(latent_build, 0)
+    argv = ["--pretrained_model_name_or_path", tiny_v1, "--train_data_dir", folder / "sets", "--resolution", 64]
+    (folder / "sets").mkdir()
+    (folder / "pictures").rename(folder / "sets" / "1_dog")
+    assert run_in_process(cache_latents.main, *argv) == 2
+    output = capsys.readouterr().err
+    assert "DISK-003" in output and "in memory" not in output
+    assert len(loaded) < 50
