@@ -11,6 +11,7 @@ from library.errors import UserError, coded
 from library.options.reading.parse import parse
 from library.options.rules.tool_check import check_paths
 from library.options.tool_groups.preparation import ResizeImages
+from library.paths.look import is_folder
 
 
 def main(argv: Sequence[str]) -> None:
@@ -24,15 +25,10 @@ def main(argv: Sequence[str]) -> None:
 
     resolutions = read_resolutions(choices.max_resolution)
     images = images_of(choices.src_img_folder, recursive=False, option="src_img_folder")
-    try:
-        choices.dst_img_folder.mkdir(parents=True, exist_ok=True)
-    except OSError as fault:
-        raise UserError(
-            coded("PATH-005", f"dst_img_folder: {choices.dst_img_folder}: cannot be created ({fault.strerror}); choose another folder")
-        ) from None
-    if not may_write(choices.dst_img_folder):
+    there = is_folder(choices.dst_img_folder)
+    if there and not may_write(choices.dst_img_folder):
         raise UserError(coded("PATH-005", f"dst_img_folder: {choices.dst_img_folder}: no permission to write there; choose another folder"))
-    if choices.dst_img_folder.samefile(choices.src_img_folder):
+    if there and choices.dst_img_folder.samefile(choices.src_img_folder):
         log.warning("dst_img_folder: is src_img_folder, which would mix the images with their copies; choose another folder")
     settings = Shrink(
         target=choices.dst_img_folder,

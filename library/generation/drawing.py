@@ -71,6 +71,7 @@ class Studio:
             half,
             files.tokenizer_cache_dir,
             vae_dtype=torch.float32 if work.no_half_vae else None,
+            option="--ckpt",
         )
         model.zero_terminal_snr = files.zero_terminal_snr
         set_attention(model.unet, model.vae, "xformers" if work.xformers else "sdpa")

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from library.errors import UserError, coded
 from library.generation.checks import check_prompts
 from library.generation.prompts import SIDE, prompts_of
 from library.options.tool_groups.pictures import GenImg
@@ -37,6 +38,9 @@ class Picture:
 def planned(options: GenImg, inpaints: bool = False) -> list[Picture]:
     """Return all images in the order of generation; `inpaints`: by an inpainting model. Raises UserError for errors in the prompts."""
     prompts = _prompts(options, _STRENGTH_OF_INPAINTING if inpaints and options.pictures.mask_path else _STRENGTH)
+    if not prompts:
+        origin = "--from_file" if options.prompts.from_file else "--prompt"
+        raise UserError(coded("CFG-013", f"{origin}: has no prompt; write one, such as a dog"))
     base = random.SystemRandom().getrandbits(31) if options.prompts.seed is None else options.prompts.seed
     return list(_each(options, prompts, base))
 

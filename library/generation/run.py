@@ -26,7 +26,7 @@ def draw_pictures(options: GenImg) -> None:
     """Generate all requested images into --outdir. Raises UserError for every error that the user can fix."""
     check(options)
     files = options.model
-    facts = inspect(files.ckpt)
+    facts = inspect(files.ckpt, "--ckpt")
     pictures = planned(options, facts.inpaints)
     check_flags(facts, files.v2, files.v_parameterization, files.vae, files.clip_skip)
     import_models()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,7 +13,7 @@ from torch import Tensor
 from library.containers.weights_file import TensorInfo
 from library.errors import UserError, coded
 from library.lora.adapter_config import METADATA_KEY, AdapterConfig, adapter_configs
-from library.lora.file_names import BIASES, DORA, EMBEDDING, FULL, IA3, LORA, NORM, TensorName, read_name
+from library.lora.file_names import BIASES, DORA, EMBEDDING, FAMILIES, FULL, IA3, LORA, NORM, TensorName, read_name
 from library.words import counted
 
 _FLOATS = frozenset({"F64", "F32", "F16", "BF16", "F8_E4M3", "F8_E5M2"})
@@ -45,7 +45,8 @@ def file_layout(infos: Mapping[str, TensorInfo], metadata: Mapping[str, str], pa
         if place is None:
             strange.append(name)
             continue
-        modules.setdefault(place.key, {})[place.kind] = name
+        if (other := modules.setdefault(place.key, {}).setdefault(place.kind, name)) != name:
+            raise UserError(coded("LORA-002", f"{source}: {name} and {other} are the same tensor of a module; remove one of them"))
         if place.foreign:
             places[place.key] = place
     refuse_faults({key: {kind: infos[name] for kind, name in kinds.items()} for key, kinds in modules.items()}, source)
@@ -83,10 +84,21 @@ def module_fault(kinds: Mapping[str, TensorInfo]) -> str | None:
             return f"its {kind} has the shape {_sizes(info.shape)}, so it is empty"
         if kind not in _SINGLE and not info.shape:
             return f"its {kind} is a single number"
+    if len(names := _kinds_of_module(kinds)) > 1:
+        return f"it has tensors of several kinds ({', '.join(names)})"
     if len(BIASES & kinds.keys()) > 1 or ("lora_up.bias" in kinds and not kinds.keys() >= LORA):
         return "its tensors do not match"
     shapes = {kind: info.shape for kind, info in kinds.items()}
     return _lora_fault(shapes) if LORA & kinds.keys() else _other_fault(shapes)
+
+
+def _kinds_of_module(kinds: Iterable[str]) -> list[str]:
+    """One tensor of each kind of module (LoRA, LoHa, LoKr, …) that has tensors here; of LoKr also of each factor's second form."""
+    known = sorted(kinds)
+    firsts = [next((kind for kind in known if kind in family), None) for family in FAMILIES]
+    firsts.append(next((kind for kind in known if kind.startswith("lokr_")), None))
+    doubled = [f"{factor}_a" for factor in ("lokr_w1", "lokr_w2") if {factor, f"{factor}_a"} <= set(known)]
+    return [kind for kind in (*firsts, *doubled) if kind is not None]
 
 
 def _lora_fault(shapes: Mapping[str, Sequence[int]]) -> str | None:

@@ -16,6 +16,7 @@ DORA_SCALE, DORA_MAGNITUDE = "dora_scale", "dora_magnitude"  # LyCORIS' and PEFT
 DORA = frozenset({DORA_SCALE, DORA_MAGNITUDE})
 BIASES = frozenset({"diff_b", "b_norm", "lora_up.bias"})  # added to a bias
 KINDS = LORA | LOHA | FULL | NORM | IA3 | BIASES | {"alpha", "lora_mid.weight", "hada_t1", "hada_t2", DORA_SCALE}
+FAMILIES = (LORA | {"lora_mid.weight"}, LOHA | {"hada_t1", "hada_t2"}, FULL, NORM, IA3)  # tensors of one kind of module
 _LOKR = re.compile(r"lokr_(w[12](_[ab])?|t2)")
 EMBEDDING = "bundle_emb."  # a Textual Inversion embedding that OneTrainer and web UIs store in a LoRA's file
 

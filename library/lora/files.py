@@ -112,8 +112,8 @@ def refuse_not_finite(modules: Mapping[str, Iterable[Tensor]], source: str) -> N
         raise UserError(
             coded(
                 "FILE-009",
-                f"{source}: {_listed(broken)} {verb(len(broken), 'contains', 'contain')} numbers that are not finite; use an earlier save "
-                "(networks/check_lora_weights.py names all such modules)",
+                f"{source}: {_listed(broken)} {verb(len(broken), 'contains', 'contain')} numbers that are not finite or over "
+                f"{LARGEST_NUMBER:g}; use an earlier save (networks/check_lora_weights.py names all such modules)",
             )
         )
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from library.console import log
 from library.containers.weights_file import WeightsFile, open_weights
-from library.errors import UserError, coded
-from library.model import configs
-from library.model.family import SCALE_FACTOR, V1, ModelFamily, TextEncoderFacts
+from library.errors import UserError, coded, first_line
+from library.model.builders import Build, Shapes, text_builder, unet_builder, vae_builder
+from library.model.family import SCALE_FACTOR, V1, ModelFamily
 from library.model.files import convert
 from library.model.files.facts import (
     LATENT_CHANNELS,
@@ -22,8 +22,6 @@ from library.model.files.facts import (
     file_facts,
     inspect,
     is_vae_file,
-    read_json,
-    text_settings,
 )
 from library.model.files.locate import locate, part_weights
 from library.paths.look import is_folder
@@ -53,10 +51,6 @@ class Storage:
         return self.vae_dtype if part == "vae" else self.dtype
 
 
-Shapes = dict[str, tuple[int, ...]]
-Build = Callable[[Shapes], "nn.Module"]
-
-
 def load(
     path_or_id: str | Path,
     v2: bool = False,
@@ -67,11 +61,12 @@ def load(
     max_token_length: int | None = None,
     vae_dtype: torch.dtype | None = None,
     device: torch.device | str = "cpu",
+    option: str = OPTION,
 ) -> StableDiffusion:
     """Load a model, all parts in `dtype` (None: float32), the VAE in `vae_dtype` (None: the same), in evaluation mode.
 
     Each weight goes from the file directly to `device`, so main memory contains little more than the largest weight at a time. Raises
-    UserError if the flags contradict the weights, the file is of an unknown kind, or tensors are missing or have another shape.
+    UserError, naming `option`, if the flags contradict the weights, the file is of an unknown kind, or tensors are missing or misshapen.
     """
     import torch
 
@@ -79,14 +74,14 @@ def load(
     from library.model.probe import looks_like_epsilon
     from library.model.text.tokenizer import ClipTokenizer
 
-    facts = inspect(path_or_id)
+    facts = inspect(path_or_id, option)
     check_flags(facts, v2, v_parameterization, str(vae) if vae else None)
     storage = Storage(dtype or torch.float32, vae_dtype or dtype or torch.float32, device)
     if facts.layout == "diffusers":
-        facts = replace(facts, path=locate(str(path_or_id), OPTION))
+        facts = replace(facts, path=locate(str(path_or_id), option))
         parts = load_folder(facts, storage, with_vae=vae is None)
     else:
-        parts = _load_file(open_weights(facts.path, OPTION), facts.family, storage, with_vae=vae is None)
+        parts = _load_file(open_weights(facts.path, option), facts, storage, with_vae=vae is None)
     first, *further = (parts[part] for part in facts.family.text_parts)
     model = StableDiffusion(
         family=facts.family,
@@ -98,7 +93,7 @@ def load(
         source=facts,
         further_text_encoders=tuple(further),
     )
-    check_vae(model.vae, f"{VAE_OPTION} {vae}" if vae else OPTION)
+    check_vae(model.vae, f"{VAE_OPTION} {vae}" if vae else option)
     if (
         v_parameterization or len(facts.family.predictions) > 1
     ) and facts.prediction is None:  # otherwise the flags were checked against the file
@@ -111,14 +106,14 @@ def load_vae(path_or_id: str | Path, dtype: torch.dtype, option: str = VAE_OPTIO
     path = locate(str(path_or_id), option)
     if is_folder(path):
         folder = path / "vae" if is_folder(path / "vae") else path
-        return _load_part(folder, option, _vae_builder(folder, option), convert.modern_vae_name, dtype, device)
+        return _load_part(folder, option, vae_builder(folder, option), convert.modern_vae_name, dtype, device)
     file = open_weights(path, option)
     if not is_vae_file(file.infos):
         raise UserError(coded("MODEL-008", f"{option} {path.name}: has no VAE; use a VAE file, a full checkpoint or a Diffusers folder"))
     check_tensors(file, option)
     if any(name.startswith("decoder.up_blocks.") for name in file.infos):  # one file from a Diffusers folder
         named = _renamed(file, convert.modern_vae_name)
-        return _fill(_vae_builder(path.parent, option), named, dtype, device, f"{option} {path.name}")
+        return _fill(vae_builder(path.parent, option), named, dtype, device, f"{option} {path.name}")
     return _load_places(file, {"vae"}, V1, Storage(dtype, dtype, device), option)["vae"]
 
 
@@ -135,22 +130,25 @@ def check_vae(vae: AutoencoderKL, where: str) -> None:
 def _check_prediction(epsilon: bool | None, v_parameterization: bool, facts: ModelFacts) -> None:
     if epsilon and v_parameterization:
         raise UserError(
-            coded("MODEL-007", f"--v_parameterization contradicts the weights: {OPTION} {facts.path.name} predicts noise; remove the flag")
+            coded(
+                "MODEL-007",
+                f"--v_parameterization contradicts the weights: {facts.option} {facts.path.name} predicts noise; remove the flag",
+            )
         )
     if epsilon is False and not v_parameterization:
-        log.warning("%s %s seems to predict velocity: if samples are noise, add --v_parameterization", OPTION, facts.path.name)
+        log.warning("%s %s seems to predict velocity: if samples are noise, add --v_parameterization", facts.option, facts.path.name)
 
 
-def _load_file(file: WeightsFile, family: ModelFamily, storage: Storage, with_vae: bool) -> dict[str, nn.Module]:
-    file_facts(file)  # the file may have changed since its first inspection
-    return _load_places(file, {"unet", *family.text_parts} | ({"vae"} if with_vae else set()), family, storage, OPTION)
+def _load_file(file: WeightsFile, facts: ModelFacts, storage: Storage, with_vae: bool) -> dict[str, nn.Module]:
+    file_facts(file, facts.option)  # the file may have changed since its first inspection
+    return _load_places(file, {"unet", *facts.family.text_parts} | ({"vae"} if with_vae else set()), facts.family, storage, facts.option)
 
 
 def _load_places(file: WeightsFile, wanted: set[str], family: ModelFamily, storage: Storage, option: str) -> dict[str, nn.Module]:
     """Load the wanted parts of an original-layout file."""
     places = {name: place for name, place in convert.places(file.infos).items() if place.part in wanted}
-    builders = {"unet": _unet_builder(family), "vae": _vae_builder(None, option)}
-    builders |= {part: _text_builder(encoder) for part, encoder in family.text_parts.items()}
+    builders = {"unet": unet_builder(family, None, option), "vae": vae_builder(None, option)}
+    builders |= {part: text_builder(encoder, None, option) for part, encoder in family.text_parts.items()}
     loaded = {}
     for part in sorted(wanted):
         mine = {name: place for name, place in places.items() if place.part == part}
@@ -168,16 +166,16 @@ def _load_places(file: WeightsFile, wanted: set[str], family: ModelFamily, stora
 
 def load_folder(facts: ModelFacts, storage: Storage, with_vae: bool) -> dict[str, nn.Module]:
     """Load the parts of a Diffusers folder, built from its config files."""
-    folder = facts.path
+    folder, option = facts.path, facts.option
     ways: dict[str, tuple[Build, Callable[[str], str | None]]] = {
-        "unet": (_unet_builder(facts.family, folder / "unet"), str),
+        "unet": (unet_builder(facts.family, folder / "unet", option), str),
     }
     for part, encoder in facts.family.text_parts.items():
-        ways[part] = (_text_builder(encoder, folder / part), convert.modern_text_name)
+        ways[part] = (text_builder(encoder, folder / part, option), convert.modern_text_name)
     if with_vae:
-        ways["vae"] = (_vae_builder(folder / "vae", OPTION), convert.modern_vae_name)
+        ways["vae"] = (vae_builder(folder / "vae", option), convert.modern_vae_name)
     return {
-        part: _load_part(folder / part, OPTION, build, rename, storage.of(part), storage.device) for part, (build, rename) in ways.items()
+        part: _load_part(folder / part, option, build, rename, storage.of(part), storage.device) for part, (build, rename) in ways.items()
     }
 
 
@@ -215,9 +213,16 @@ def _fill(build: Build, tensors: Tensors, dtype: torch.dtype, device: torch.devi
     try:
         with weightless():
             module = build(shapes)
-    except (KeyError, IndexError, StopIteration, ValueError, ZeroDivisionError, RuntimeError) as fault:
+    except UserError:
+        raise
+    except Exception as fault:  # diffusers and transformers raise of any kind for shapes and settings that do not fit each other
+        reason = f" ({first_line(fault)})" if isinstance(fault, ValueError | RuntimeError) else ""
         raise UserError(
-            coded("MODEL-010", f"{where}: the architecture cannot be determined from its tensors ({fault}); the file may be incomplete")
+            coded(
+                "MODEL-010",
+                f"{where}: its architecture cannot be determined{reason}; the file, or config.json next to it, is damaged or incomplete, "
+                "download it again",
+            )
         ) from fault
     expected = {name: tuple(tensor.shape) for name, tensor in module.state_dict().items()}
     _check_shapes(expected, shapes, where)
@@ -253,45 +258,3 @@ def _make_buffers(module: nn.Module, device: torch.device | str) -> None:
             if buffer.is_meta:
                 assert name == "position_ids", f"no value is known for the buffer {name}"
                 owner.position_ids = torch.arange(buffer.shape[-1], device=device).expand(1, -1)
-
-
-def _unet_builder(family: ModelFamily, folder: Path | None = None) -> Build:
-    def build(shapes: Shapes) -> nn.Module:
-        from diffusers import UNet2DConditionModel
-
-        config = _config(folder, OPTION)
-        unet: nn.Module
-        if config:
-            unet = UNet2DConditionModel.from_config(config)
-        else:
-            unet = UNet2DConditionModel(**configs.unet_config(shapes, family))
-        return unet
-
-    return build
-
-
-def _vae_builder(folder: Path | None, option: str) -> Build:
-    def build(shapes: Shapes) -> nn.Module:
-        from diffusers import AutoencoderKL
-
-        config = _config(folder, option)
-        vae: nn.Module = AutoencoderKL.from_config(config) if config else AutoencoderKL(**configs.vae_config(shapes))
-        return vae
-
-    return build
-
-
-def _text_builder(encoder: TextEncoderFacts, folder: Path | None = None) -> Build:
-    def build(shapes: Shapes) -> nn.Module:
-        from transformers import CLIPTextConfig, CLIPTextModel
-
-        said: dict[str, Any] = text_settings(_config(folder, OPTION) or {})
-        facts = {name: said[name] for name in ("hidden_act", "num_attention_heads", "layer_norm_eps") if name in said}
-        built: nn.Module = CLIPTextModel(CLIPTextConfig(**(configs.text_config(shapes, encoder, facts.get("num_attention_heads")) | facts)))
-        return built
-
-    return build
-
-
-def _config(folder: Path | None, option: str) -> dict[str, Any] | None:
-    return read_json(folder / "config.json", option) if folder else None

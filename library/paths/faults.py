@@ -141,8 +141,11 @@ def new_folder_fault(path: Path | str) -> Problem | None:
 
 def new_file_or_folder_fault(path: Path | str) -> Problem | None:
     """The same for a path that may become a file or a folder."""
-    to_folder = look(path).thing is Thing.FOLDER and Path(path).suffix.lower() not in _FILES
-    return new_folder_fault(path) if to_folder else new_file_fault(path)
+    if Path(path).suffix.lower() in _FILES:
+        return new_file_fault(path)
+    if look(path).thing is Thing.FILE:
+        return coded("PATH-003", f"{shown(path)} is a file, and this name would make a folder; name a new folder")
+    return new_folder_fault(path) if look(path).thing is Thing.FOLDER else new_file_fault(path)
 
 
 def part_fault(text: str, folders: bool = False) -> Problem | None:

@@ -102,6 +102,7 @@ def _copy(pixels: Pixels, image: Path, name: str, most: Size, settings: Shrink, 
             coded("DATA-027", f"{width}x{height} has a side under --divisible_by {settings.divisible_by} at {most[0]}x{most[1]}; lower it")
         )
     try:
+        settings.target.mkdir(parents=True, exist_ok=True)
         _write(path, small)
         for file in beside:
             with atomic_write(settings.target / f"{name}{mark}{file.name[len(image.stem) :]}") as temporary:

@@ -16,6 +16,8 @@ from library.paths.opening import read_bytes
 from library.renaming import is_there
 from library.words import counted, named
 
+LARGEST = 1 << 26  # bytes of a text file
+
 
 def images_of(folder: Path, recursive: bool, option: str = "train_data_dir") -> list[Path]:
     """The images of `folder` in a stable order. Raises UserError that names `option` and the other contents if there are none."""
@@ -51,11 +53,17 @@ def text_file_of(image: Path, extension: str) -> Path:
 def read_text_file(path: Path) -> str:
     """The file's text without BOM. Raises UserError of one line if it is not UTF-8 or cannot be opened."""
     try:
+        if path.stat().st_size > LARGEST:
+            raise UserError(
+                coded("DATA-004", f"{path}: is larger than {LARGEST >> 20} MiB, which no caption is; check the file and start again")
+            )
         data = read_bytes(path)
     except OSError as fault:
         raise UserError(coded("DATA-004", f"{path}: cannot be opened ({fault.strerror}); check the file and start again")) from None
-    if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) or b"\0" in data:  # without a BOM, UTF-16 may look like UTF-8
+    if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         raise UserError(coded("DATA-004", f"{path}: is UTF-16 text; save it again with encoding UTF-8"))
+    if b"\0" in data:  # UTF-16 without a BOM may look like UTF-8
+        raise UserError(coded("DATA-004", f"{path}: contains NUL characters; it is UTF-16 or damaged, save it again with encoding UTF-8"))
     try:
         return data.removeprefix(codecs.BOM_UTF8).decode("utf-8")
     except UnicodeDecodeError as fault:

@@ -116,9 +116,9 @@ def read_mapping(path: Path) -> tuple[Label, ...]:
     try:
         table = parse_json(read_text(path))
         return tuple(Label(table[str(place)]["tag"], _CATEGORIES[table[str(place)]["category"]]) for place in range(len(table)))
-    except (KeyError, TypeError, ValueError) as fault:
+    except (KeyError, TypeError, ValueError):
         raise UserError(
-            coded("DATA-026", f"--model_dir: {path}: is not a table of tags with their categories ({fault!r}); use --force_download")
+            coded("DATA-026", f"--model_dir: {path}: is not a table of tags with their categories; use --force_download")
         ) from None
 
 
@@ -127,7 +127,7 @@ def read_labels(path: Path) -> tuple[Label, ...]:
     try:
         with open_text(path, newline="") as file:
             return tuple(Label(row["name"], int(row["category"])) for row in csv.DictReader(file))
-    except (KeyError, TypeError, ValueError):
+    except (KeyError, TypeError, ValueError, csv.Error):
         raise UserError(
             coded("DATA-026", f"--model_dir: {path}: is not a table with the columns name and category; use --force_download")
         ) from None

@@ -96,6 +96,11 @@ def plan_extraction(original: Checkpoint, tuned: Checkpoint, settings: ExtractSe
             coded("TOOL-007", "--model_tuned: no weight that a LoRA can represent differs from --model_org; are they the same model?")
         )
     outside += _of_vectors(original, tuned)
+    if not math.isfinite(outside):
+        which = "--model_tuned" if all(map(is_finite, _vectors(original).values())) else "--model_org"
+        raise UserError(
+            coded("FILE-009", f"{which}: biases or norms have numbers that are not finite; the model is damaged, use another save of it")
+        )
     share = math.sqrt(outside / (inside + outside))
     if share > 1e-3:
         remedy = "" if settings.conv_rank else "; --conv_dim includes the convolutions"

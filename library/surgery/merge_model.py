@@ -159,7 +159,8 @@ def _loaded(model: Checkpoint, merge: ModelMerge) -> StableDiffusion:
     """Load the model into memory, in float32, with the networks merged in."""
     from library.model.load import load
 
-    loaded = load(model.facts.path, v2=model.facts.family is V2, v_parameterization=model.facts.prediction == "v_prediction")
+    facts = model.facts
+    loaded = load(facts.path, facts.family is V2, facts.prediction == "v_prediction", option=facts.option)
     with torch.no_grad():
         for part in ("unet", "text_encoder"):
             for name, tensor in getattr(loaded, part).state_dict().items():

@@ -16,7 +16,7 @@ from tests.lying.modules import LYING_KIN, LYING_MODULES, write_lora
 from tests.lying.pickles import BOMBS, LYING_TENSORS, damaged_zips, write_pickle
 
 WRONG_JSON = (
-    None, True, -1, 0, 1.5, 10**19, -(10**19), "", "x", "\x1b[31m", "a\nb", "\ud800", "é🐾", LONG, "9" * 5_000, [], {}, [[]], ["a"],
+    None, True, -1, 0, 3, 1.5, 10**19, -(10**19), "", "x", "\x1b[31m", "a\nb", "\ud800", "é🐾", LONG, "9" * 5_000, [], {}, [[]], ["a"],
     [1, 2], {"a": 1}, [{"a": 1}], "nan", "../../x", "/", "~nobody/x", 10**300, 1e308, "\u0000", [None], {"": None},
 )  # fmt: skip
 RAW_JSON = (

@@ -22,6 +22,7 @@ from tests.small_models import write_checkpoint
     ("argv", "asked"),
     [
         ((), ("OPT-007", "--prompt")),
+        (("--prompt", " "), ("CFG-013", "--prompt", "no prompt")),
         (("--prompt", "a", "--from_file", "FILE"), ("OPT-008", "--prompt, --from_file")),
         (("--prompt", "a", "--network_mul", "1"), ("OPT-009", "--network_mul:", "--network_weights")),
         (

@@ -48,6 +48,10 @@ LYING_MODULES: dict[str, dict[str, torch.Tensor | None]] = {
     "a core of another rank": {"mid": torch.ones(8, 8, 3, 3)},
     "a core that is a matrix": {"mid": torch.ones(4, 4)},
     "a bias of another size": {"bias": torch.ones(3)},
+    "a difference beside it": {"diff": torch.ones(64, 64, 1, 1)},
+    "a LoHa beside it": {
+        f"hada_w{kind}": torch.ones(shape) for kind, shape in (("1_a", (64, 2)), ("1_b", (2, 64)), ("2_a", (64, 2)), ("2_b", (2, 64)))
+    },
     "two biases": {"bias": torch.ones(64), "diff_b": torch.ones(64)},
 }
 
@@ -69,6 +73,8 @@ LYING_KIN: dict[str, dict[str, torch.Tensor]] = {
     "LoKr of rows": _lokr(w1=(4,), w2=(4,)),
     "LoKr for a weight of petabytes": _lokr(w1=(3000, 3000), w2=(300, 300)),
     "LoKr that does not multiply": _lokr(w1=(2, 2), w2_a=(4, 2), w2_b=(3, 4)),
+    "LoKr with a factor in two forms": _lokr(w1=(8, 8), w2=(8, 8), w2_a=(8, 2), w2_b=(2, 8)),
+    "a difference and a norm": {"diff": torch.ones(64, 64), "w_norm": torch.ones(64)},
     "a difference of whole numbers": {"diff": torch.ones(8, 8, dtype=torch.int32)},
     "a difference that is a number": {"diff": torch.tensor(1.0)},
     "IA3 of many directions": {"weight": torch.ones(8), "on_input": torch.ones(8)},

@@ -162,7 +162,7 @@ def test_keys_of_the_other_kind_are_told(folder: Path, tmp_path: Path, old: str,
     assert words in capsys.readouterr().err
 
 
-@pytest.mark.parametrize(("data", "words"), [(b"caf\xe9", "byte 3"), ("\ufeffx".encode("utf-16-le"), "UTF-16")])
+@pytest.mark.parametrize(("data", "words"), [(b"caf\xe9", "byte 3"), (b"a\0b", "NUL"), ("\ufeffx".encode("utf-16-le"), "UTF-16")])
 def test_a_caption_in_another_encoding_is_told_and_the_rest_is_done(folder: Path, tmp_path: Path, data: bytes, words: str, capsys) -> None:
     (folder / "a.caption").write_bytes(data)
     (tmp_path / "meta.json").write_text('{"a": {"caption": "kept"}}', encoding="utf-8")
@@ -283,3 +283,16 @@ def test_images_with_the_longest_names_are_merged(tmp_path: Path, length: int) -
         (tmp_path / "img" / f"{name}.caption").write_text("long", encoding="utf-8")
     assert captions(tmp_path / "img", tmp_path / f"{'m' * 245}.json") == 0
     assert read(tmp_path / f"{'m' * 245}.json") == {"short": {"caption": "short"}} | ({name: {"caption": "long"}} if length < 248 else {})
+
+
+def test_a_file_that_is_too_large_for_a_caption_is_not_read(folder: Path, tmp_path: Path, capsys) -> None:
+    with (folder / "a.caption").open("r+b") as file:
+        file.truncate((1 << 26) + 1)  # takes no space
+    assert captions(folder, tmp_path / "meta.json") == 1
+    refusal(capsys.readouterr().err, "DATA-004", folder / "a.caption", "64 MiB")
+
+
+def test_an_entry_that_is_null_is_told_as_json_writes_it(folder: Path, tmp_path: Path, capsys) -> None:
+    (tmp_path / "meta.json").write_text('{"a": null}', encoding="utf-8")
+    assert captions(folder, tmp_path / "meta.json") == 2
+    refusal(capsys.readouterr().err, "DATA-007", "entry 'a'", "found null")

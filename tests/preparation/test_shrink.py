@@ -139,3 +139,8 @@ def test_of_a_folder_without_images_it_is_told_what_it_holds(tmp_path: Path, cap
         (tmp_path / "in").mkdir(exist_ok=True)
         assert resize(tmp_path / "in", tmp_path / "out") == 2
         refusal(capsys.readouterr().err, "DATA-003", tmp_path / "in", words)
+
+
+def test_a_refusal_leaves_no_empty_folder(folder: Path, tmp_path: Path) -> None:
+    assert resize(folder, tmp_path / "small" / "er", "--max_resolution", "64x64", "--divisible_by", 30_000) == 2
+    assert not (tmp_path / "small").exists()

@@ -13,7 +13,7 @@ from library.surgery.deltas import delta, own_delta
 from library.surgery.network_file import open_network
 from networks import extract_lora_from_dylora, extract_lora_from_models, merge_lora, resize_lora, svd_merge_lora
 from networks.check_lora_weights import main as check
-from tests.messages import message, refusal
+from tests.messages import message, refusal, refused
 from tests.scripts.running import run_in_process
 from tests.surgery.conftest import deltas, relative
 
@@ -194,3 +194,12 @@ def test_a_name_that_no_lora_can_have_is_refused_before_the_work(
     said = capsys.readouterr().err
     refusal(said, "FILE-007", "--save_to", tmp_path / "new" / name)
     assert "resizing" not in said and not list(tmp_path.iterdir())
+
+
+def test_a_module_that_two_programs_names_give_twice_is_refused(tmp_path: Path) -> None:
+    """As the second would silently replace the first."""
+    key, path = "lora_unet_mid_block_attentions_0_proj_in", "unet.mid_block.attentions.0.proj_in"
+    names = (f"{key}.lora_down.weight", f"{key}.lora_up.weight", f"{path}.lora_A.weight", f"{path}.lora_B.weight")
+    save_file({name: torch.ones(4, 4) for name in names}, tmp_path / "twice.safetensors")
+    with refused("LORA-002", "twice.safetensors", names[0], names[2], "remove"):
+        open_network(tmp_path / "twice.safetensors", "--models")

@@ -45,3 +45,18 @@ def test_of_a_broken_model_no_network_is_made(tiny_v1: Path, tmp_path: Path, cap
         assert run_in_process(extract_lora_from_models.main, "--model_org", org, "--model_tuned", tuned, "--save_to", new) == 2
         assert f"error: {which}: lora_unet_" in capsys.readouterr().err
     assert not new.exists()
+
+
+@pytest.mark.parametrize("side", ["--model_org", "--model_tuned"])
+def test_an_extraction_reports_norms_that_are_not_finite(side: str, tiny_v1: Path, tmp_path: Path, capsys) -> None:
+    damaged = broken(tiny_v1, "middle_block.1.norm.weight", tmp_path / "damaged.safetensors")
+    tensors = load_file(tiny_v1)
+    tensors["model.diffusion_model.middle_block.1.proj_in.weight"] += 1
+    save_file(tensors, tmp_path / "tuned.safetensors")
+    models = {"--model_org": tiny_v1, "--model_tuned": tmp_path / "tuned.safetensors", side: damaged}
+    if side == "--model_tuned":
+        models["--model_org"] = tmp_path / "tuned.safetensors"
+    argv = [word for pair in models.items() for word in pair]
+    assert run_in_process(extract_lora_from_models.main, *argv, "--save_to", tmp_path / "new.safetensors") == 2
+    refusals([line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")], ("FILE-009", side, "norms"))
+    assert not (tmp_path / "new.safetensors").exists()

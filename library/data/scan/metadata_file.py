@@ -29,7 +29,7 @@ def read_metadata_file(path: Path, option: str) -> Metadata:
     for key, entry in table.items():
         if not isinstance(entry, dict):
             raise UserError(
-                coded("DATA-007", f'{what} {path}: entry {key!r}: expected {{"caption": "…", "tags": "…"}}, found {entry!r:.60}')
+                coded("DATA-007", f'{what} {path}: entry {key!r}: expected {{"caption": "…", "tags": "…"}}, found {json.dumps(entry):.60}')
             )
         metadata[key] = entry
     return metadata

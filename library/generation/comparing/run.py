@@ -40,7 +40,7 @@ def compare(options: CompareNetworks) -> None:
     prompts = prompts_of(options.prompts, options.pictures, SAMPLES)
     data = gathered(options.loss)
     model = options.model
-    check_flags(inspect(model.ckpt), model.v2, model.v_parameterization, model.vae, model.clip_skip)
+    check_flags(inspect(model.ckpt, "--ckpt"), model.v2, model.v_parameterization, model.vae, model.clip_skip)
     Comparison(options, _columns(options, files), prompts, data).run()
 
 

@@ -11,6 +11,7 @@ from library.console import progress
 from library.containers.dtypes import torch_dtype
 from library.containers.uncached import torch_save
 from library.containers.weights_file import TensorInfo, WeightsFile, dtype_name, write_safetensors
+from library.errors import UserError, coded
 from library.files import atomic_write
 from library.model.save import COUNTS, FLOATS, NETWORKS
 from library.parsing.whole import whole_number
@@ -37,13 +38,22 @@ def recast(file: WeightsFile, save_to: Path, dtype: torch.dtype | None, metadata
         def tensor(name: str) -> Tensor:
             ((_, loaded),) = file.read([name])
             bar.update()
-            return loaded.to(torch_dtype(infos[name].dtype), copy=True).contiguous()
+            converted = loaded.to(torch_dtype(infos[name].dtype), copy=True).contiguous()
+            refuse_too_large(f"model_to_load {file.path.name}: {name}", loaded, converted)
+            return converted
 
         if save_to.suffix.lower() == ".safetensors":
             new_counts = {name: str(count) for name, count in counts.items()} if counted else {}
             write_safetensors(temporary, infos, tensor, {"format": "pt", **file.metadata, **new_counts, **metadata})
         else:
             torch_save({"state_dict": {name: tensor(name) for name in infos}, **(counts if counted else {})}, temporary)
+
+
+def refuse_too_large(name: str, before: Tensor, after: Tensor) -> None:
+    """Raise UserError if a finite number of `before` is infinite in the precision of `after`."""
+    if before.dtype != after.dtype and before.is_floating_point() and bool((after.isinf() & ~before.isinf()).any()):
+        kind = dtype_name(after.dtype)
+        raise UserError(coded("FILE-009", f"{name} has numbers that are too large for {kind}; convert with --bf16 or --float"))
 
 
 def _cast(name: str, info: TensorInfo, dtype: torch.dtype | None) -> TensorInfo:

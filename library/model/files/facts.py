@@ -41,6 +41,7 @@ class ModelFacts:
     has_vae: bool
     stamp: tuple[int, int]  # size and modification time (ns) of the file, to check later that it is still the loaded one
     text_layers: int = 12  # of the text encoder in the file
+    option: str = OPTION  # names the model in messages
 
     @property
     def inpaints(self) -> bool:
@@ -67,30 +68,34 @@ def check_flags(
     `train_inpainting` None accepts inpainting models and others.
     """
     problems = []
-    name = facts.path.name
+    model = f"{facts.option} {facts.path.name}"
     family, chosen = facts.family, family_of_flag(v2)
     if family is not chosen and family.flag:
-        problems.append(coded("MODEL-007", f"{family.flag} is missing: {OPTION} {name} is a {family.title} model; add {family.flag}"))
+        problems.append(coded("MODEL-007", f"{family.flag} is missing: {model} is a {family.title} model; add {family.flag}"))
     elif family is not chosen:
         problems.append(
-            coded("MODEL-007", f"{chosen.flag} contradicts the weights: {OPTION} {name} is a {family.title} model; remove {chosen.flag}")
+            coded("MODEL-007", f"{chosen.flag} contradicts the weights: {model} is a {family.title} model; remove {chosen.flag}")
         )
     if v_parameterization and facts.prediction == "epsilon":
         problems.append(
-            coded("MODEL-007", f"--v_parameterization contradicts the model: {OPTION} {name} says that it predicts noise; remove the flag")
+            coded(
+                "MODEL-007",
+                f"--v_parameterization contradicts the model: {model} says that it predicts noise; remove the flag",
+            )
         )
     if not v_parameterization and facts.prediction == "v_prediction":
-        problems.append(
-            coded("MODEL-007", f"--v_parameterization is missing: {OPTION} {name} says that it predicts velocity; add the flag")
-        )
+        problems.append(coded("MODEL-007", f"--v_parameterization is missing: {model} says that it predicts velocity; add the flag"))
     if train_inpainting is not None and train_inpainting != facts.inpaints:
         problems.append(_wrong_inputs(facts))
     if family.takes_clip_skip and clip_skip is not None and clip_skip > facts.text_layers:
         problems.append(
-            coded("MODEL-015", f"--clip_skip {clip_skip}: the text encoder of {name} has {counted(facts.text_layers, 'layer')}; use 1 or 2")
+            coded(
+                "MODEL-015",
+                f"--clip_skip {clip_skip}: the text encoder of {facts.path.name} has {counted(facts.text_layers, 'layer')}; use 1 or 2",
+            )
         )
     if not facts.has_vae and not vae:
-        problems.append(coded("MODEL-008", f"{OPTION} {name} has no VAE; set one with --vae"))
+        problems.append(coded("MODEL-008", f"{model} has no VAE; set one with --vae"))
     if problems:
         raise UserError(*problems)
     if v_parameterization and "v_prediction" not in family.predictions and facts.prediction is None:
@@ -99,7 +104,7 @@ def check_flags(
 
 def _wrong_inputs(facts: ModelFacts) -> Problem:
     """The error for an inpainting model without --train_inpainting, or another model with it."""
-    where = f"{OPTION} {facts.path.name} is"
+    where = f"{facts.option} {facts.path.name} is"
     if facts.inpaints:
         message = (
             f"--train_inpainting is missing: {where} an inpainting model ({INPAINTING_CHANNELS} input channels); add --train_inpainting"
@@ -132,6 +137,7 @@ def file_facts(file: WeightsFile, option: str = OPTION) -> ModelFacts:
         has_vae=_any(infos, keys.VAE + "decoder."),
         stamp=(stat.st_size, stat.st_mtime_ns),
         text_layers=len({match[1] for name in infos if (match := _TEXT_LAYER.match(name))}),
+        option=option,
     )
 
 
@@ -231,6 +237,7 @@ def _inspect_folder(folder: Path, option: str) -> ModelFacts:
         has_vae=is_file(folder / "vae" / "config.json"),
         stamp=(0, 0),
         text_layers=int(text_settings(text).get("num_hidden_layers", 12)),  # transformers' own default
+        option=option,
     )
 
 

@@ -6,6 +6,7 @@ import re
 
 UP = 1.1  # weight of one pair of round brackets
 DOWN = 1 / 1.1  # weight of one pair of square brackets
+LARGEST = 1000.0  # of any weight, also of nested brackets: half precision ends at 65,504
 
 _PIECE = re.compile(
     r"""\\[\\()\[\]]                                   # an escaped sign
@@ -39,7 +40,7 @@ def parse(caption: str) -> list[tuple[str, float]]:
             pass  # an unclosed bracket of the other kind stays literal
         texts[opened[1]] = ""
         for place in range(opened[1], len(weights)):
-            weights[place] *= factor
+            weights[place] = max(-LARGEST, min(LARGEST, weights[place] * factor))
 
     for piece in _PIECE.findall(caption):
         if piece in "([":

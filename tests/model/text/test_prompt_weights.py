@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from library.model.text.prompt_weights import parse
+from library.model.text.prompt_weights import LARGEST, parse
 
 
 @pytest.mark.parametrize(
@@ -46,3 +46,9 @@ def test_malformed_brackets_stay_literal_text(caption):
 def test_what_is_no_number_is_no_weight():
     assert parse("(a:1.2.3)") == [("a:1.2.3", 1.1)]
     assert parse("(a:b)") == [("a:b", 1.1)]
+
+
+@pytest.mark.parametrize("caption", ["(a:" + "9" * 400 + ")", "(" * 9_000 + "a" + ")" * 9_000, "((a:-99999):99999)"])
+def test_no_weight_is_too_large_for_half_precision(caption):
+    ((text, weight),) = parse(caption)
+    assert (text, abs(weight)) == ("a", LARGEST)

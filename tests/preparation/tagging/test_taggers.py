@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from library.preparation.wd14 import Tagger, locate
+from library.preparation.wd14 import Tagger, locate, read_labels, read_mapping
 from tests.messages import message, refusal, refused
 from tests.preparation.tagging.starting import colour, tag, tags
 from tests.preparation.tiny_tagger import SIDE, TAGS, write_tagger
@@ -114,3 +114,11 @@ def test_a_tagger_that_cannot_be_had_leaves_no_folder(folder: Path, tmp_path: Pa
 def test_the_runtime_is_told_to_report_to_nobody(model: Path) -> None:
     Tagger(model)
     assert os.environ["ORT_DISABLE_TELEMETRY"] == "1"
+
+
+@pytest.mark.parametrize(("name", "text"), [("selected_tags.csv", 'name,category\n"' + "x" * 200_000), ("tag_mapping.json", '{"1": {}}')])
+def test_labels_that_are_no_table_are_told_without_python(name: str, text: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_text(text, encoding="utf-8")
+    with refused("DATA-026", "--model_dir", name, "--force_download") as caught:
+        (read_labels if name.endswith(".csv") else read_mapping)(tmp_path / name)
+    assert "Error" not in str(caught.value)
