@@ -6,6 +6,7 @@ import re
 
 UP = 1.1  # weight of one pair of round brackets
 DOWN = 1 / 1.1  # weight of one pair of square brackets
+MOST = 1000.0  # a weight beyond it counts as this: thousands of brackets would make numbers that are not finite
 
 _PIECE = re.compile(
     r"""\\[\\()\[\]]                                   # an escaped sign
@@ -67,6 +68,7 @@ def _joined(texts: list[str], weights: list[float]) -> list[tuple[str, float]]:
     for text, weight in zip(texts, weights, strict=True):
         if not text:
             continue
+        weight = max(-MOST, min(MOST, weight))
         if result and result[-1][1] == weight:
             result[-1] = (result[-1][0] + text, weight)
         else:

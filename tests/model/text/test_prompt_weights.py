@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from library.model.text.prompt_weights import parse
+from library.model.text.prompt_weights import MOST, parse
 
 
 @pytest.mark.parametrize(
@@ -46,3 +46,8 @@ def test_malformed_brackets_stay_literal_text(caption):
 def test_what_is_no_number_is_no_weight():
     assert parse("(a:1.2.3)") == [("a:1.2.3", 1.1)]
     assert parse("(a:b)") == [("a:b", 1.1)]
+
+
+def test_no_number_of_brackets_makes_a_weight_that_is_not_finite() -> None:
+    assert parse("(" * 9_000 + "a" + ")" * 9_000) == [("a", MOST)]
+    assert parse(f"(a:-{'9' * 60})") == [("a", -MOST)]
