@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import itertools
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -142,4 +143,6 @@ def _beside(path: Path) -> Path:
 
 def _fault_line(path: Path, fault: Exception) -> str:
     reason = fault.strerror if isinstance(fault, OSError) and fault.strerror else first_line(fault)
+    if of_the_system := re.search(r"I/O error: (.+?) \(os error", reason):  # safetensors' words for an OSError, with a temporary path
+        reason = of_the_system[1]
     return f"--output_dir {path.parent}: {path.name} could not be written ({reason}); earlier saves are intact"

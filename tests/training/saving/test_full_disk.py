@@ -94,12 +94,12 @@ def test_a_run_that_goes_on_waits_only_for_its_last_save(disk: Disk, needed: boo
 def test_what_the_system_refuses_for_another_reason_is_no_full_disk_but_may_pass_too(disk: Disk, tmp_path: Path) -> None:
     from safetensors import SafetensorError
 
-    for fault in (
-        OSError(errno.EIO, "Input/output error"),
-        SafetensorError("I/O error: Transport endpoint is not connected (os error 107)"),
+    for fault, reason in (
+        (OSError(errno.EIO, "Input/output error"), "(Input/output error)"),
+        (SafetensorError("Error while serializing: I/O error: It is gone (os error 107) at path \"/x/.tmpQ\""), "(It is gone)"),
     ):
         disk.fault, disk.full = fault, True
-        with refused("DISK-002", "a.txt", str(fault).split("]")[-1].strip(), "choose another folder"):
+        with refused("DISK-002", "a.txt", reason, "choose another folder"):
             save(disk, FullDiskPolicy(go_on=True), needed=False)
         assert save(disk, FullDiskPolicy(tmp_path / "spare")) == tmp_path / "spare" / "a.txt"
     disk.fault = ValueError("a mistake of ours")
