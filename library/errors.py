@@ -67,7 +67,12 @@ class UserError(Exception):
 
 
 def first_line(error: BaseException | str) -> str:
-    """Return the first line of an exception's message (or of a text), or the name of its class if the message is empty."""
+    """Return the first line of an exception's message (or of a text), or the name of its class if the message is empty.
+
+    Of an error of the system it is the system's reason, without its number and path.
+    """
+    if isinstance(error, OSError) and error.errno is not None and error.strerror:
+        return str(error.strerror)
     return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
