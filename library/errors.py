@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from library.refusals.table import REFUSALS
 from library.words import cut
 
@@ -65,8 +67,28 @@ class UserError(Exception):
 
 
 def first_line(error: BaseException | str) -> str:
-    """Return the first line of an exception's message (or of a text), or the name of its class if the message is empty."""
+    """Return the first line of an exception's message (or of a text), or the name of its class if the message is empty.
+
+    Of an error of the system it is the system's reason, without its number and path.
+    """
+    if isinstance(error, OSError) and error.errno is not None and error.strerror:
+        return str(error.strerror)
     return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
+def in_plain_words(error: BaseException) -> str:
+    """Return the first line of a package's message about a value, or what it means where the message is Python's own."""
+    text = first_line(error)
+    if isinstance(error, ZeroDivisionError):
+        return "a value is 0 that must not be"
+    if isinstance(error, AttributeError | LookupError | TypeError) or not str(error).strip() or _OF_PYTHON.match(text):
+        return "a value has the wrong form"
+    return text.rstrip(".")
+
+
+_OF_PYTHON = re.compile(
+    r"could not convert |invalid literal |too many values |not enough values |slice step |math domain |a leaf Variable "
+)
 
 
 def named_line(error: BaseException) -> str:

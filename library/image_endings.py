@@ -44,6 +44,11 @@ READABLE: tuple[str, ...] = _readable()
 SHOWN = " ".join(READABLE)  # for messages
 
 
+def is_picture_ending(ending: str) -> bool:
+    """Whether files with this ending, with its dot, are images."""
+    return ending.lower() in _ALWAYS or ending.lower() in _PICTURES
+
+
 @functools.cache
 def register_plugins() -> None:
     """Register the installed plugins with Pillow."""

@@ -40,3 +40,8 @@ def test_a_removed_working_folder_is_one_line(tmp_path: Path, monkeypatch: pytes
     gone.rmdir()
     assert console.run_script(lambda argv: print(Path("x").absolute()), []) == 2
     refusal(capsys.readouterr().err, "PATH-001", "current folder", "cd")
+
+
+def test_of_an_error_of_the_system_only_the_reason_is_shown() -> None:
+    assert first_line(FileNotFoundError(2, "No such file or directory", "a/b.png")) == "No such file or directory"
+    assert first_line(OSError("cannot identify image file\nmore")) == "cannot identify image file"

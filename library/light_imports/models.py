@@ -12,6 +12,7 @@ from library.console import log
 from library.light_imports.late_dynamo import fetch_dynamo, put_off_dynamo
 from library.light_imports.late_package import fetch, put_off
 from library.light_imports.later import left_for_later
+from library.telling.environment import variables_named
 
 MODELS = (
     "diffusers.models.unets.unet_2d_condition",
@@ -45,8 +46,9 @@ def import_models(compiled: bool = False) -> None:
     A `compiled` run imports them normally, since it needs the compiler anyway; so does any run whose version of diffusers or transformers
     does not work this way.
     """
-    import accelerate  # noqa: F401  # before anything is put off: it looks at what is installed
-    import torch  # noqa: F401
+    with variables_named():
+        import accelerate  # noqa: F401  # before anything is put off: it looks at what is installed
+        import torch  # noqa: F401
 
     try:
         if not compiled:

@@ -11,6 +11,10 @@ from library.parsing.bounds import MOST_LEVELS, check_bounds, spelled_too_long, 
 _PIECES = re.compile(r'"""(?:[^\\]|\\.)*?"""|\'\'\'.*?\'\'\'|"(?:[^"\\\n]|\\.)*"|\'[^\'\n]*\'|#[^\n]*|[\[\]{}]', re.DOTALL)
 
 
+CLASH = "one name is used as a table and as a list or a value"
+_TWICE = re.compile(r"What\? (.*?) already exists\?", re.DOTALL)  # the parser adds the whole table
+
+
 class TomlFault(ValueError):
     """Invalid TOML: `reason` is the parser's message, `line` the line number if known."""
 
@@ -35,9 +39,18 @@ def parse_toml(text: str) -> dict[str, Any]:
         if too_long := spelled_too_long(text, fault):
             raise too_long from None
         line = getattr(fault, "lineno", None)
-        raise TomlFault(str(getattr(fault, "msg", fault)), line if isinstance(line, int) else None) from None
+        raise TomlFault(_reason(fault), line if isinstance(line, int) else None) from None
     check_bounds(tree)
     return tree
+
+
+def _reason(fault: Exception) -> str:
+    """The parser's message, without words of Python."""
+    if not isinstance(fault, ValueError):
+        return CLASH if isinstance(fault, AttributeError | KeyError | TypeError) else "an entry is incomplete"
+    text = str(getattr(fault, "msg", fault))
+    twice = _TWICE.match(text)
+    return f"{twice[1]} already exists" if twice else text
 
 
 def lacks_quotes(line: str) -> bool:

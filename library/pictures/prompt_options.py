@@ -12,7 +12,7 @@ from library.options.suggest import closest
 from library.words import quoted
 
 SMALLEST, LARGEST = 64, 1 << 14  # pixels per side
-MAX_STEPS = 1000
+MAX_STEPS = 999  # the samplers' timesteps start at 1, and the model has 1000
 MAX_GUIDANCE = 1000
 MAX_SEED = 2**64 - 1
 MAX_STRENGTH = 1000  # of a network, positive or negative

@@ -21,6 +21,7 @@ from library.errors import UserError, coded
 from library.method import Method
 from library.model.bundle import StableDiffusion
 from library.options.groups.scripts import TrainingScript
+from library.telling.environment import variables_named
 from library.training.ledger.ledger import ImageLedger
 from library.training.optim.ema import Ema
 from library.training.optim.loss_scaler import LossScaler
@@ -123,7 +124,8 @@ def _accelerator(options: TrainingScript) -> Accelerator:
     )
     groups = process_groups(os.name == "nt", training.ddp_timeout)
     # accelerate would compile the whole step; this suite compiles the U-Net only (`speed.compiling`), also if the launcher asks for it
-    accelerator = Accelerator(mixed_precision=mixed_precision, kwargs_handlers=[parallel, *groups], dynamo_backend="NO")
+    with variables_named():
+        accelerator = Accelerator(mixed_precision=mixed_precision, kwargs_handlers=[parallel, *groups], dynamo_backend="NO")
     check_device(mixed_precision, accelerator.device)
     if options.training.full_fp16:
         accelerator.scaler = LossScaler(options.optimizer.max_grad_norm)

@@ -107,3 +107,17 @@ def test_a_backslash_in_a_literal_says_nothing_on_the_terminal() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert parse_literal("'\\d'") == "\\d"
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("[a]\nb = 1\n[a]\nc = 2", "a already exists"),
+        ("a = 1\n[[a.b]]", "one name"),
+    ],
+)
+def test_what_is_wrong_with_toml_is_told_without_words_of_python(text: str, reason: str) -> None:
+    with pytest.raises(TomlFault) as fault:
+        parse_toml(text)
+    assert fault.value.reason.startswith(reason)
+    assert "{" not in fault.value.reason and "object" not in fault.value.reason

@@ -20,8 +20,8 @@ EXAMPLES: list[tuple[str, SamplePrompt, tuple[object, ...]]] = [
     ("a --n b --w 64,", SamplePrompt("a", "b", 64), ()),
     ("a --l .5", SamplePrompt("a", guidance=0.5), ()),
     # what it takes otherwise
-    ("a --s 0", SamplePrompt("a", steps=1), ("--s '0'", "1 is used", 1000)),
-    ("a --s 5000", SamplePrompt("a", steps=1000), ("--s '5000'", "1000 is used")),
+    ("a --s 0", SamplePrompt("a", steps=1), ("--s '0'", "1 is used", 999)),
+    ("a --s 5000", SamplePrompt("a", steps=999), ("--s '5000'", "999 is used")),
     ("a --h 32", SamplePrompt("a", height=64), ("--h '32'", "64 is used")),
     ("a --d -7", SamplePrompt("a"), ("--d '-7'", "below 0", "random")),
     ("a --s 3 --s 4", SamplePrompt("a", steps=4), ("--s is given twice", "last one")),

@@ -134,7 +134,9 @@ def _list_of_tables(
     brackets = "[[datasets.subsets]]" if section == "subsets" else "[[datasets]]"
     value = holder[section]
     if isinstance(value, dict):
-        faults.append(coded("CFG-003", f"{file}: {name} is in single brackets; write {brackets}"))
+        lacking = section == "datasets" and isinstance(value.get("subsets"), list) and value.keys() == {"subsets"}
+        remedy = f"has no line {brackets}; add it above [[datasets.subsets]]" if lacking else f"is in single brackets; write {brackets}"
+        faults.append(coded("CFG-003", f"{file}: {name} {remedy}"))
         holder[section] = [value]
     elif not _are_tables(value):
         faults.append(coded("CFG-003", f"{file}: {name} must be a list of tables: write {brackets} on a separate line"))

@@ -9,7 +9,7 @@ from pathlib import Path
 from library.errors import UserError, coded
 from library.parsing.bounds import TooMuch
 from library.parsing.json_text import JsonFault, is_json, parse_json
-from library.parsing.toml_text import QUOTE_TEXT, TomlFault, lacks_quotes, parse_toml
+from library.parsing.toml_text import CLASH, QUOTE_TEXT, TomlFault, lacks_quotes, parse_toml
 from library.paths.faults import file_fault
 from library.paths.look import Thing, look
 from library.paths.opening import read_text as text_of
@@ -131,7 +131,7 @@ def _json(path: Path, text: str, what: str, table: Callable[[list[tuple[str, obj
     except JsonFault as fault:
         line = text.splitlines()[fault.lineno - 1].strip() if fault.lineno <= len(text.splitlines()) else ""
         whole = text.rstrip()
-        at_its_end = fault.pos >= len(whole) or not whole.endswith(("}", "]"))
+        at_its_end = whole.startswith(("{", "[")) and (fault.pos >= len(whole) or not whole.endswith(("}", "]")))
         cut = "; it is truncated: use an older copy" if at_its_end else ""
         if text[fault.pos : fault.pos + 1] in ("}", "]", ",") and text[: fault.pos].rstrip().endswith((",", "[", "{")):
             cut = "; the last entry must not end in a comma: remove it"
@@ -160,7 +160,7 @@ def _toml(path: Path, text: str, what: str) -> object:
 def _remedy(reason: str, line: str) -> str:
     """The parser's reason; for common mistakes, what to write instead."""
     lower = reason.lower()
-    if "has no attribute" in lower:
+    if reason == CLASH:
         return "one name is used as a table and as a list; write [[datasets]] and [[datasets.subsets]] with double brackets throughout"
     if "\\" in line and '"' in line:
         return "a backslash between double quotes starts an escape sequence; write the path in single quotes ('C:\\dir') or with /"

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 
+from library.image_endings import is_picture_ending
 from library.options.bounds import (
     MOST_BATCH,
     MOST_EPOCHS,
@@ -158,6 +159,8 @@ def _extension(value: object) -> str:
         raise NotAccepted('a file extension in quotes, e.g. caption_extension = ".txt"')
     if value.isalnum():
         raise NotAccepted(f'a file extension with its dot: caption_extension = ".{cut(value)}"')
+    if is_picture_ending(value):
+        raise NotAccepted('the file extension of captions, not of images, e.g. caption_extension = ".txt"')
     if fault := part_fault(value):
         raise NotAccepted(f'a file extension, e.g. caption_extension = ".txt"; {fault}')
     return value

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
 
-from library.data.scan.image_notes import TURNED, orientation_of, quiet_about_exif
+from library.data.scan.image_notes import TURNED, orientation_of, quiet_about_exif, quiet_libtiff
 from library.image_endings import register_plugins
 from library.paths.faults import unopened
 from library.paths.opening import open_file, regular
@@ -62,6 +62,7 @@ def open_image(file: Path | BinaryIO) -> Image.Image:
     Image.MAX_IMAGE_PIXELS = None
     register_plugins()
     quiet_about_exif()
+    quiet_libtiff()
     length = file.stat().st_size if isinstance(file, Path) else _length(file)
     image = Image.open(regular(file) if isinstance(file, Path) else file)
     try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import warnings
 from typing import TYPE_CHECKING
@@ -22,6 +23,22 @@ _ORIENTATION = 0x0112
 def quiet_about_exif() -> None:
     """Suppress Pillow's warnings about malformed EXIF blocks, each with a line of its source: the pixels are fine."""
     warnings.filterwarnings("ignore", r"(Possibly )?[Cc]orrupt EXIF data|Tag data larger than file|Metadata Warning", UserWarning)
+
+
+@functools.cache
+def quiet_libtiff() -> None:
+    """Keep libtiff from writing what is wrong with a file to the standard error stream itself: Pillow raises an error too.
+
+    Where libtiff is inside of Pillow's own library, as on Windows, it cannot be reached, and nothing happens.
+    """
+    import ctypes
+
+    from PIL import _imaging
+
+    with contextlib.suppress(AttributeError, OSError):
+        set_handler = ctypes.CDLL(_imaging.__file__).TIFFSetErrorHandler
+        set_handler.restype, set_handler.argtypes = ctypes.c_void_p, [ctypes.c_void_p]
+        set_handler(None)
 
 
 def orientation_of(image: Image.Image) -> int:

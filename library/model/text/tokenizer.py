@@ -93,9 +93,9 @@ class ClipTokenizer:
         limit = self.windows * WINDOW
         for text, weight in parse(caption) if self.weighted else [(caption, 1.0)]:
             tokens = self._ids_and_starts(text)
-            first_lost = limit - len(ids)
+            first_lost = max(limit - len(ids), 0)
             if first_lost < len(tokens):
-                lost.append(text[tokens[max(first_lost, 0)][1] :].strip())
+                lost.append(text[tokens[first_lost][1] :].strip())
             ids += [entry for entry, _ in tokens]
             weights += [weight] * len(tokens)
         return ids, weights, " ".join(lost)

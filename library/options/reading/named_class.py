@@ -13,7 +13,7 @@ from library.errors import UserError, coded, first_line
 from library.options.suggest import closest
 from library.packages import install_command
 from library.parsing.literal import parse_literal
-from library.words import quoted
+from library.words import counted, quoted
 
 _WORDS = {"true": True, "false": False, "none": None}
 _PLAIN_TEXT = re.compile(r"(?=.*[^\W\d]|.*:)[\w.:,/ -]+")  # contains a letter or a colon, so that a mistyped number is not read as text
@@ -66,10 +66,25 @@ def check_arguments(
         elif not takes_all and key not in named:
             takes = ", ".join(accepted) or "nothing"
             problems.append(coded("OPT-011", f"{option} {key}: {owner} does not accept it{did_you_mean(key, accepted)}; it takes: {takes}"))
+        elif key in named and (form := _other_form(arguments[key], inspect.signature(target).parameters[key].default)):
+            problems.append(coded("OPT-011", f"{option} {key}={arguments[key]}: {owner} expects {form}"))
     required = [p.name for p in parameters if p.default is p.empty and p.name in named - set(ours) - set(arguments)]
     problems += [coded("OPT-011", f"{option}: {owner} needs {name}; add {option} {name}=…") for name in required if needs_all]
     if problems:
         raise UserError(*problems)
+
+
+def _other_form(value: object, default: object) -> str:
+    """What is expected if the value has another form than the class's default; "" for the same form and where a default says nothing."""
+    if isinstance(default, bool):
+        return "" if value is None or isinstance(value, bool) else "True or False"
+    if isinstance(default, int | float):
+        return f"a number, such as {default}" if isinstance(value, str) else ""
+    if isinstance(default, tuple) and default and all(part is None or isinstance(part, int | float) for part in default):
+        numbers = isinstance(value, list | tuple) and not any(isinstance(part, str) for part in value)
+        same = numbers and isinstance(value, list | tuple) and len(value) == len(default)
+        return "" if same else f"{counted(len(default), 'number')}, such as {','.join(map(str, default))}"
+    return ""
 
 
 def import_class(option: str, dotted: str) -> type:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -10,10 +11,14 @@ from importlib.util import find_spec
 from library.errors import Problem, coded
 from library.options.rules.option_view import OptionView
 from library.packages import network_package, why_not_compiled
+from library.words import quoted
 
 _ON = frozenset({"1", "true", "yes", "y", "on", "t"})  # how accelerate reads its variables
 _BACKEND = "ACCELERATE_DYNAMO_BACKEND"  # set by `accelerate launch --dynamo_backend`
+_PROCESSES = ("WORLD_SIZE", "RANK", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_PORT")  # set by `accelerate launch` and `torchrun`
 _INSTEAD = "start with `accelerate launch --multi_gpu --num_processes N`, where each process has the whole model"
+
+_UNSET = f"unset it, or {_INSTEAD}"
 
 
 @dataclass(frozen=True)
@@ -42,6 +47,7 @@ def compile_backend(torch_compile: bool, dynamo_backend: str | None) -> str | No
 
 def launch(options: OptionView) -> Iterator[Problem]:
     """Refuse engines that split the model, because saving and resuming with them is untested, and fp16 on a CPU."""
+    yield from _process_numbers()
     for engine in ENGINES:
         if _is_on(engine.variable):
             yield coded(
@@ -66,6 +72,26 @@ def launch(options: OptionView) -> Iterator[Problem]:
             "OPT-019",
             "torch_xla is installed, so accelerate would train on a TPU or through XLA, which is not supported; set the environment "
             "variable USE_TORCH_XLA=0 (before `accelerate launch`), or uninstall torch_xla",
+        )
+
+
+def _process_numbers() -> Iterator[Problem]:
+    """Refuse variables of the launcher that another program left, with which a run would be planned for processes that it does not have."""
+    numbers: dict[str, int] = {}
+    for name in _PROCESSES:
+        text = os.environ.get(name)
+        if text is None:
+            continue
+        if not re.fullmatch(r"-?\d{1,9}", text.strip(), re.ASCII):
+            yield coded("OPT-006", f"environment variable {name}={quoted(text)}: is not a whole number; {_UNSET}")
+            return
+        numbers[name] = int(text)
+    world, rank = numbers.get("WORLD_SIZE", 1), numbers.get("RANK", 0)
+    if world > 1 and "LOCAL_RANK" not in numbers:
+        yield coded("OPT-009", f"environment variable WORLD_SIZE={world}: needs LOCAL_RANK, which the launcher sets too; {_UNSET}")
+    elif world < 1 or ("LOCAL_RANK" in numbers and not 0 <= rank < world):
+        yield coded(
+            "OPT-006", f"environment variables WORLD_SIZE={world} and RANK={rank}: a process with this number cannot exist; {_UNSET}"
         )
 
 

@@ -84,7 +84,7 @@ class PictureSizeOptions:
 
     W: int | None = opt(None, "Width in pixels. Default: 512, or that of the start image.", at_least=64, at_most=MOST_PIXELS)
     H: int | None = opt(None, "Height in pixels. Default: 512, or that of the start image.", at_least=64, at_most=MOST_PIXELS)
-    steps: int = opt(30, "Steps; sd-scripts uses 50, training samples 30.", at_least=1, at_most=1000)
+    steps: int = opt(30, "Steps; sd-scripts uses 50, training samples 30.", at_least=1, at_most=999)
     scale: float = opt(7.5, "Guidance (CFG scale); 1 turns it off.", at_least=0, at_most=1000)
     sampler: str = opt("ddim", "Sampler of the images.", choices=SAMPLERS)
 

@@ -15,6 +15,7 @@ from library.errors import UserError, coded
 from library.options.tool_groups.latents import CacheLatents
 from library.partial_faults import Faults
 from library.renaming import is_there
+from library.telling.environment import variables_named
 from library.training.caches.latents import exchange, make, vae_in
 from library.training.caches.prepare_latents import in_open_folders
 from library.training.planning.inputs import blueprint_of
@@ -51,7 +52,8 @@ def fill_cache(options: CacheLatents) -> None:
         log.info("latents of %s deleted", counted(remove_files(data), "image"))
         return
     assert model is not None
-    accelerator = Accelerator()
+    with variables_named():
+        accelerator = Accelerator()
     check_device(model_options.mixed_precision, accelerator.device)
     vae, fingerprint, precision = vae_in(
         model, model_options.mixed_precision, "--vae" if model_options.vae else "--pretrained_model_name_or_path"

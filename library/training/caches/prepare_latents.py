@@ -28,6 +28,7 @@ from library.options.tool_groups.latents import PrepareBucketsLatents, PrepareFi
 from library.partial_faults import Faults, in_writable_folders
 from library.paths.look import is_file
 from library.renaming import fits, is_there, too_long
+from library.telling.environment import variables_named
 from library.training.caches.latents import make, vae_in
 from library.training.precision import check_device
 from library.words import counted, named
@@ -48,7 +49,8 @@ def prepare(options: PrepareBucketsLatents) -> None:
     images = _images(table, files)
     faults = Faults()
     data = _filled(folder, images.values(), sizes, work.flip_aug, faults)
-    accelerator = Accelerator()
+    with variables_named():
+        accelerator = Accelerator()
     check_device(work.mixed_precision, accelerator.device)
     vae, fingerprint, precision = vae_in(files.model_name_or_path, work.mixed_precision, "model_name_or_path")
     source = look(data, CacheRules(fingerprint, precision, file_of=_file_of(folder, files.recursive)))

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from library.errors import UserError, coded, first_line
+from library.errors import UserError, coded, in_plain_words
 from library.light_imports.later import left_for_later
 from library.light_imports.models import LATER
 from library.options.reading.named_class import (
@@ -240,6 +240,5 @@ def _build(what: str, build: Callable[[], T], arguments: Mapping[str, Any]) -> T
     try:
         return build()
     except (TypeError, ValueError, AssertionError, RuntimeError, ZeroDivisionError, KeyError, IndexError, AttributeError) as error:
-        reason = first_line(error)
         shown = f" with {_ARGS} {' '.join(f'{key}={value}' for key, value in arguments.items())}" if arguments else ""
-        raise UserError(coded("OPT-011", f"{what}{shown}: refused: {reason}")) from error
+        raise UserError(coded("OPT-011", f"{what}{shown}: refused: {in_plain_words(error)}")) from error

@@ -5,12 +5,14 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
+from warnings import filterwarnings
 
 import torch
 from torch.optim import Optimizer
 
-from library.errors import UserError, coded, first_line
+from library.errors import UserError, coded, in_plain_words
 from library.options.reading.named_class import (
     check_arguments,
     classes_of,
@@ -22,6 +24,7 @@ from library.options.reading.named_class import (
 )
 from library.packages import install_command
 from library.training.optim.optimizer_table import BY_NAME, OPTIMIZERS, Kind, OptimizerRow, row_of_class
+from library.training.optim.parts.first_step import first_step_fault
 from library.training.optim.parts.rate_ratios import OWN_RATE, effective_rate, give_one_rate
 from library.training.optim.parts.split_groups import PART, part_of_group, splits_groups, with_split_groups
 from library.training.optim.stochastic_rounding import with_float32_steps
@@ -72,6 +75,7 @@ def make_optimizer(
     groups = [{**group, "params": list(group["params"])} for group in param_groups]
     if splits := _takes_split_groups(row, arguments):
         groups = [{**group, PART: part_of_group(str(group.get("name", place)))} for place, group in enumerate(groups)]
+    filterwarnings("ignore", "Paged optimizers are not supported on CPU", UserWarning)  # bitsandbytes; they work there without paging
     notes: list[str] = []
     warnings: list[str] = []
     for key, value in row.defaults.items():
@@ -90,7 +94,7 @@ def make_optimizer(
         groups = [{key: value for key, value in group.items() if key != "lr"} for group in groups]
         notes.append(f"{row.name} finds its own learning rate: the given rates are ignored, and --lr_scheduler is adafactor")
     kind_of = with_split_groups(target) if splits else target
-    optimizer = _build(row, kind_of, groups, rate, {**row.fixed, **arguments}, fused, rounding_seed is not None)
+    optimizer = _build(row, kind_of, groups, rate, {**row.fixed, **arguments}, fused, rounding_seed is not None, bool(args))
     if rounding_seed is not None:
         _settle_rounding(row, target, optimizer, rounding_seed)
     if kind == "factor":
@@ -261,24 +265,24 @@ def _build(
     args: dict[str, Any],
     fused: bool,
     in_float32: bool,
+    tried: bool,
 ) -> Optimizer:
-    """Construct the optimizer; an error of its class becomes a UserError with its message."""
+    """Construct the optimizer; an error of its class, or of its first step with `tried`, becomes a UserError with its message."""
     kind = with_float32_steps(target) if in_float32 else target
     ways = [args]
     if fused and target in _FUSED and not _CHOOSES_KERNEL & args.keys():
         ways.insert(0, {**args, "fused": True})  # several times faster on CPU and GPU; not every device has it
-    problem: BaseException | None = None
     for way in ways:
         try:
             optimizer: Optimizer = kind([dict(group) for group in groups], lr=rate, **way)
-            return optimizer
+            problem = first_step_fault(partial(target, lr=rate, **way), groups) if tried else ""
+            if not problem:
+                return optimizer
         except (TypeError, ValueError, AssertionError, RuntimeError, SystemExit) as error:
-            problem = error
-    assert problem is not None
+            problem = in_plain_words(error)
     shown = " ".join(f"{key}={value}" for key, value in args.items()) or "(none)"
-    raise UserError(
-        coded("OPT-011", f"{_OPTION} {row.name} with {_ARGS} {shown}: refused by {target.__name__}: {first_line(problem)}")
-    ) from problem
+    remedy = "change or remove them" if tried else "use another optimizer"
+    raise UserError(coded("OPT-011", f"{_OPTION} {row.name} with {_ARGS} {shown}: refused by {target.__name__}: {problem}; {remedy}"))
 
 
 def _installed(module: str) -> bool:

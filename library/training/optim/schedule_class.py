@@ -12,7 +12,7 @@ import torch
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from library.errors import UserError, coded
+from library.errors import UserError, coded, in_plain_words
 from library.options.reading.named_class import check_arguments, classes_of, did_you_mean, find_class, import_class
 from library.training.optim.group_curves import check_floor
 from library.training.optim.parts.rate_ratios import RATIO
@@ -46,7 +46,7 @@ class ScheduleClass:
                 )
             )
         step = getattr(target, "step", None)
-        if step is None or not callable(getattr(target, "state_dict", None)):
+        if step is None or Optimizer in target.__mro__ or not callable(getattr(target, "state_dict", None)):
             raise UserError(coded("OPT-014", f"{OPTION} {dotted}: is not a learning rate scheduler (it has no step or no state_dict)"))
         parameters = list(inspect.signature(step).parameters.values())[1:]
         needed = [p.name for p in parameters if p.default is p.empty and p.kind is p.POSITIONAL_OR_KEYWORD]
@@ -151,5 +151,5 @@ def _walk(schedule_class: ScheduleClass, optimizer: Optimizer, steps: int) -> _W
             try:
                 schedule.step()
             except Exception as fault:  # a class may raise any error where it ends
-                return _Walk(step, (str(fault).strip().splitlines() or [type(fault).__name__])[0])
+                return _Walk(step, in_plain_words(fault))
     return _Walk(steps)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import itertools
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -104,10 +105,10 @@ class SaveWriter:
 
     def _wait(self, path: Path, size: int, write: Callable[[Path], None], fault: Exception) -> Exception | None:
         """Retry until it works or the time is over; returns the last error, None on success."""
+        remedy = f"free about {in_words(size + MARGIN)} there" if is_full(fault) else f"make {path.parent} a folder that takes files again"
         log.warning(
             f"{_fault_line(path, fault)}; waiting up to {_minutes(self.policy.wait)} "
-            f"(--full_disk_wait) and trying again: free about "
-            f"{in_words(size + MARGIN)} there, or press Ctrl-C (twice if necessary) to skip this save"
+            f"(--full_disk_wait) and trying again: {remedy}, or press Ctrl-C (twice if necessary) to skip this save"
         )
         left, last = self.policy.wait, fault
         while left > 0:
@@ -142,4 +143,6 @@ def _beside(path: Path) -> Path:
 
 def _fault_line(path: Path, fault: Exception) -> str:
     reason = fault.strerror if isinstance(fault, OSError) and fault.strerror else first_line(fault)
+    if of_the_system := re.search(r"I/O error: (.+?) \(os error", reason):  # safetensors' words for an OSError, with a temporary path
+        reason = of_the_system[1]
     return f"--output_dir {path.parent}: {path.name} could not be written ({reason}); earlier saves are intact"

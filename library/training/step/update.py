@@ -13,6 +13,7 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from library import seeds
 from library.data.loading.batch import Batch
+from library.errors import UserError, coded, in_plain_words
 from library.method import Method
 from library.training.memory.heap import keep_freed_memory
 from library.training.optim.optimizer import logged_rates
@@ -89,12 +90,21 @@ class Weights:
         rates = logged_rates(self._optimizer, self._names)  # the rates of this update
         pending.overflow = self._optimizer.step_was_skipped  # fp16: the scaler detected an overflow and lowers its scale
         if not pending.overflow:
-            self._schedule.step()
+            self._move_schedule(pending.step)
         self._optimizer.zero_grad(set_to_none=True)
         if not self._moved:
             self._moved = True
             self._keep_freed_memory()
         pending.extra = {**rates, **self.method.after_step(pending.step - 1)}
+
+    def _move_schedule(self, step: int) -> None:
+        """A class that the user names may need what another optimizer has, which only shows once there are gradients."""
+        try:
+            self._schedule.step()
+        except (AttributeError, LookupError, TypeError) as fault:
+            what = type(self._schedule).__name__
+            reason = f"fails with this optimizer after update {step} ({in_plain_words(fault)})"
+            raise UserError(coded("OPT-015", f"--lr_scheduler_type {what}: {reason}; use another schedule")) from fault
 
     def _keep_freed_memory(self) -> None:
         """On a CPU, from here on: what stays for the whole run, the optimizer's states included, has its place by now. Before that, states

@@ -118,3 +118,19 @@ def test_indentation_copied_from_a_web_page_does_no_harm(folder: Path) -> None:
 def test_windows_literal_strings_and_a_bom_parse(folder: Path) -> None:
     text = "\ufeff" + "[[datasets]]\nresolution = 512\n[[datasets.subsets]]\nimage_dir = 'C:\\new\\train'\nclass_tokens = 'x'\n"
     refusals(faults(folder, text), ("PATH-001", "image_dir: 'C:\\new\\train'"))
+
+
+def test_subsets_without_their_dataset_say_which_line_is_missing(folder: Path) -> None:
+    text = f"[general]\nresolution = 512\n[[datasets.subsets]]\nimage_dir = '{folder / 'dog'}'\nclass_tokens = 'x'"
+    refusals(faults(folder, text), ("CFG-003", "no line [[datasets]]", "above [[datasets.subsets]]"))
+
+
+@pytest.mark.parametrize("ending", [".png", ".JPG", ".heic"])
+def test_an_ending_of_images_is_none_of_captions(folder: Path, ending: str) -> None:
+    refusals(faults(folder, ONE.format("resolution = 512", f"caption_extension = '{ending}'")), ("CFG-008", "caption_extension", ending))
+
+
+def test_a_table_in_place_of_json_is_not_said_to_be_truncated(folder: Path) -> None:
+    with refused("CFG-002", "line 1") as error:
+        read_config(config(folder / "set.json", "file,caption\n0.png,a\n"), {}, BOTH)
+    assert "truncated" not in str(error.value)

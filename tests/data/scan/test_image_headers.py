@@ -46,3 +46,15 @@ def test_no_image_is_too_large_to_be_read(tmp_path: Path, monkeypatch: pytest.Mo
     for read in (read_header, read_rgb, look_at, masks._opacity):
         monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
         read(path)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="libtiff is inside of Pillow's own library")
+def test_what_is_wrong_with_a_tiff_is_told_by_us_alone(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """libtiff writes to the standard error stream itself."""
+    path = tmp_path / "x.tif"
+    Image.effect_noise((96, 80), 60).convert("RGB").save(path, compression="tiff_lzw")
+    data = path.read_bytes()
+    path.write_bytes(data[:200] + b"\xff" * 300 + data[500:])
+    with pytest.raises(Unreadable):
+        read_header(path)
+    assert capfd.readouterr().err == ""

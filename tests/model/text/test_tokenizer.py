@@ -129,3 +129,8 @@ def test_the_tokenizer_tells_lost_words_without_torch():
     code += "print(too_long(['cat ' * 80], ClipTokenizer(V1))[0][1], 'torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=Path(__file__).parents[3])
     assert done.stdout.split() == ["cat"] * 5 + ["False"], done.stderr
+
+
+def test_text_after_the_last_window_is_lost_whatever_its_weight():
+    tokenizer = ClipTokenizer(V1, 75, weighted=True)
+    assert tokenizer.lost_words("(dog:1.1) " * 100 + "(zebra:1.5)").split() == ["dog"] * 25 + ["zebra"]

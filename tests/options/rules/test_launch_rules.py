@@ -136,3 +136,24 @@ def test_a_backend_that_compiles_nothing_refuses_nothing(monkeypatch: pytest.Mon
 def test_captions_without_padding_are_not_compiled() -> None:
     options = OptionView(build(TrainDb, {**COMPILED, "no_token_padding": True}, {}))
     refusals(compiling(options), ("OPT-008", "--torch_compile:", "--no_token_padding"))
+
+
+@pytest.mark.parametrize(
+    ("variables", "code"),
+    [
+        ({"WORLD_SIZE": "abc"}, "OPT-006"),
+        ({"LOCAL_RANK": ""}, "OPT-006"),
+        ({"WORLD_SIZE": "2"}, "OPT-009"),  # the plan would count two processes, and one would train
+        ({"WORLD_SIZE": "2", "RANK": "5", "LOCAL_RANK": "5"}, "OPT-006"),
+    ],
+)
+def test_numbers_of_processes_that_cannot_be_are_refused(variables: dict[str, str], code: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    refusal(list(launch_rules._process_numbers()), code, next(iter(variables)))
+
+
+def test_numbers_of_processes_of_the_launcher_are_fine(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in {"WORLD_SIZE": "2", "RANK": "1", "LOCAL_RANK": "1", "MASTER_PORT": "29500"}.items():
+        monkeypatch.setenv(name, value)
+    assert not list(launch_rules._process_numbers())

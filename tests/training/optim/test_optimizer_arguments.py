@@ -44,12 +44,39 @@ def test_unknown_arguments_are_refused_with_what_is_accepted():
         ("AdamW", ["betas=2,3"], ("AdamW: Invalid beta",)),
         ("AdamW", ["betas=0.9"], ("AdamW",)),
         ("Lion", ["betas=2,3"], ("Lion",)),
+        ("AdamW", ["betas=0.9,0.99,0.9"], ("betas", "AdamW expects 2 numbers, such as 0.9,0.999")),
+        ("AdamW", ["weight_decay=nan"], ("weight_decay=nan", 0.01)),
+        ("AdamW", ["amsgrad=1"], ("amsgrad=1", "True or False")),
+        ("AdaFactor", ["eps=1"], ("eps=1", "2 numbers, such as 1e-30,0.001")),
         ("SGDNesterov", ["nesterov=False"], ("SGDNesterov", "nesterov=True")),
         ("SGDNesterov", ["momentum=0"], ("SGD: Nesterov momentum requires a momentum",)),
     ],
 )
 def test_what_the_optimizer_refuses_is_told_in_one_line(name, args, names):
     refusal(problems_of(name, args), "OPT-011", *names)
+
+
+@pytest.mark.parametrize(
+    ("name", "args"),
+    [
+        ("AdamW", ["capturable=True"]),  # on a CPU
+        ("AdamW", ["differentiable=True"]),
+        ("AdamW", ["eps=0"]),  # 0/0 where a gradient is 0
+        ("AdaFactor", ["clip_threshold=0"]),
+        ("Prodigy", ["slice_p=0"]),
+    ],
+)
+def test_what_fails_at_the_first_step_is_refused_before_the_run(name, args):
+    line = refusal(problems_of(name, args), "OPT-011", args[0], "first step")
+    assert "leaf" not in line and "slice step" not in line
+
+
+def test_a_first_step_is_tried_on_copies():
+    toy = Toy()
+    before = [parameter.clone() for parameter in toy.parameters()]
+    optimizer = make_optimizer("Prodigy", toy.groups(1.0, 0.0), 1.0, ["weight_decay=0.1"]).optimizer
+    assert all(bool((one == other).all()) for one, other in zip(before, toy.parameters(), strict=True))
+    assert all(parameter.grad is None for parameter in toy.parameters()) and not optimizer.state
 
 
 def test_lion_without_triton_is_refused_instead_of_ending_the_process(monkeypatch):

@@ -85,3 +85,17 @@ def test_the_walk_leaves_no_trace_in_optimizer_and_schedule() -> None:
 
 def test_a_class_with_a_rate_of_its_own_is_told() -> None:
     assert "max_lr replaces --learning_rate" in made("OneCycleLR", ["max_lr=1e-3", "total_steps=50"], 50).notes[1]
+
+
+@pytest.mark.parametrize(
+    ("name", "args"), [("LambdaLR", ["lr_lambda=abs"]), ("MultiStepLR", ["milestones=5"]), ("ChainedScheduler", ["schedulers=[]"])]
+)
+def test_a_value_of_the_wrong_form_is_refused_without_words_of_python(name: str, args: list[str]) -> None:
+    with refused("OPT-011", name, args[0], "wrong form") as error:
+        made(name, args, 10)
+    assert "object" not in str(error.value)
+
+
+def test_an_optimizer_is_no_schedule() -> None:
+    with refused("OPT-014", "torch.optim.SGD", "not a learning rate scheduler"):
+        made("torch.optim.SGD", [], 10)

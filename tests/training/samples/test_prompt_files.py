@@ -83,7 +83,7 @@ def test_all_faults_of_a_text_file_are_told_by_line(tmp_path):
         problems_of(tmp_path, "p.txt", text),
         ("CFG-013", "p.txt line 1", "--w 'wide'", 64, 16384),
         ("CFG-013", "p.txt line 3", "--d 'one'", 0, 18446744073709551615),
-        ("CFG-013", "p.txt line 4", "--s ''", 1, 1000),
+        ("CFG-013", "p.txt line 4", "--s ''", 1, 999),
         ("CFG-013", "p.txt line 5", "--l 'big'", 0, 1000),
         ("CFG-013", "p.txt line 5", "--h '99999'", 64, 16384),
         ("CFG-013", "p.txt line 5", "--ss 'none'", "ddim pndm lms euler euler_a heun", "k_dpm_2 k_dpm_2_a"),

@@ -94,12 +94,12 @@ def test_a_run_that_goes_on_waits_only_for_its_last_save(disk: Disk, needed: boo
 def test_what_the_system_refuses_for_another_reason_is_no_full_disk_but_may_pass_too(disk: Disk, tmp_path: Path) -> None:
     from safetensors import SafetensorError
 
-    for fault in (
-        OSError(errno.EIO, "Input/output error"),
-        SafetensorError("I/O error: Transport endpoint is not connected (os error 107)"),
+    for fault, reason in (
+        (OSError(errno.EIO, "Input/output error"), "(Input/output error)"),
+        (SafetensorError('Error while serializing: I/O error: It is gone (os error 107) at path "/x/.tmpQ"'), "(It is gone)"),
     ):
         disk.fault, disk.full = fault, True
-        with refused("DISK-002", "a.txt", str(fault).split("]")[-1].strip(), "choose another folder"):
+        with refused("DISK-002", "a.txt", reason, "choose another folder"):
             save(disk, FullDiskPolicy(go_on=True), needed=False)
         assert save(disk, FullDiskPolicy(tmp_path / "spare")) == tmp_path / "spare" / "a.txt"
     disk.fault = ValueError("a mistake of ours")
@@ -165,3 +165,12 @@ def test_retention_finds_what_went_elsewhere(disk: Disk, tmp_path: Path) -> None
             assert keeper.newest_state() == keeper.state_at_step(1) == spare / "a-step00000001-state"
             assert keeper.file_at_step(1) == spare / "a-step00000001.pt"
     assert list(spare.iterdir()) == [] and keeper.newest_state() == disk.folder / "a-step00000003-state"
+
+
+def test_what_to_do_meanwhile_fits_what_is_wrong(disk: Disk, caplog: pytest.LogCaptureFixture) -> None:
+    for fault, remedy in ((FULL, "free about"), (FileExistsError(errno.EEXIST, "File exists"), "a folder that takes files again")):
+        disk.fault, disk.full = fault, True
+        caplog.clear()
+        with pytest.raises(UserError):
+            save(disk, FullDiskPolicy(wait=60))
+        assert remedy in caplog.text
