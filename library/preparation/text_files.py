@@ -9,14 +9,13 @@ from pathlib import Path
 
 from library.console import log
 from library.data.config.nearby_paths import folder_contents, other_files
+from library.data.scan.caption_files import LARGEST_FILE
 from library.errors import UserError, coded
 from library.files import IMAGE_EXTENSIONS, atomic_write, list_images
 from library.image_endings import SHOWN
 from library.paths.opening import read_bytes
 from library.renaming import is_there
 from library.words import counted, named
-
-LARGEST = 1 << 26  # bytes of a text file
 
 
 def images_of(folder: Path, recursive: bool, option: str = "train_data_dir") -> list[Path]:
@@ -53,11 +52,7 @@ def text_file_of(image: Path, extension: str) -> Path:
 def read_text_file(path: Path) -> str:
     """The file's text without BOM. Raises UserError of one line if it is not UTF-8 or cannot be opened."""
     try:
-        if path.stat().st_size > LARGEST:
-            raise UserError(
-                coded("DATA-004", f"{path}: is larger than {LARGEST >> 20} MiB, which no caption is; check the file and start again")
-            )
-        data = read_bytes(path)
+        data = read_bytes(path, LARGEST_FILE)
     except OSError as fault:
         raise UserError(coded("DATA-004", f"{path}: cannot be opened ({fault.strerror}); check the file and start again")) from None
     if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):

@@ -131,7 +131,7 @@ def _json(path: Path, text: str, what: str, table: Callable[[list[tuple[str, obj
     except JsonFault as fault:
         line = text.splitlines()[fault.lineno - 1].strip() if fault.lineno <= len(text.splitlines()) else ""
         whole = text.rstrip()
-        at_its_end = whole.startswith(("{", "[")) and (fault.pos >= len(whole) or not whole.endswith(("}", "]")))
+        at_its_end = not whole or (whole.startswith(("{", "[")) and (fault.pos >= len(whole) or not whole.endswith(("}", "]"))))
         cut = "; it is truncated: use an older copy" if at_its_end else ""
         if text[fault.pos : fault.pos + 1] in ("}", "]", ",") and text[: fault.pos].rstrip().endswith((",", "[", "{")):
             cut = "; the last entry must not end in a comma: remove it"

@@ -12,6 +12,7 @@ from library.data.config.blueprint import SubsetOptions
 from library.data.scan.findings import NOTE, WARNING, Finding
 from library.paths.opening import read_bytes
 
+LARGEST_FILE = 1 << 26  # bytes of a file of captions
 LONGEST_CAPTION = 100_000  # characters of a line: a text encoder reads 225 tokens at most, and megabytes take minutes to split into tokens
 
 
@@ -108,7 +109,7 @@ def read_caption(path: Path) -> CaptionFile:
 
 
 def _lines(path: Path) -> list[str]:
-    data = read_bytes(path).removeprefix(codecs.BOM_UTF8)
+    data = read_bytes(path, LARGEST_FILE).removeprefix(codecs.BOM_UTF8)
     if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) or b"\0" in data:
         raise UnicodeDecodeError("utf-8", data, 0, 2, "UTF-16")
     return data.decode("utf-8").replace("\r", "\n").split("\n")
