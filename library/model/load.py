@@ -23,6 +23,7 @@ from library.model.files.facts import (
     inspect,
     is_vae_file,
 )
+from library.model.files.finite import check_finite
 from library.model.files.locate import locate, part_weights
 from library.paths.look import is_folder
 from library.words import counted
@@ -227,6 +228,7 @@ def _fill(build: Build, tensors: Tensors, dtype: torch.dtype, device: torch.devi
     expected = {name: tuple(tensor.shape) for name, tensor in module.state_dict().items()}
     _check_shapes(expected, shapes, where)
     state = {name: tensor.to(device, dtype, copy=True).contiguous() for name, tensor in read()}
+    check_finite(state, where)
     module.load_state_dict(state, strict=True, assign=True)
     _make_buffers(module, device)
     return module.eval().requires_grad_(True)

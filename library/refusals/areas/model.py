@@ -110,5 +110,11 @@ AREA = Area(
             "Write it into the captions or class_tokens of the images that show it.",
             "train_network.md#new-words-with-the-network-pivotal-tuning",
         ),
+        Refusal(
+            "MODEL-020",
+            "Weights of a model are not finite numbers, usually after a merge that failed.",
+            "Use another model, or merge it again with --save_precision float.",
+            "troubleshooting.md#the-loss-is-nan-or-images-are-black",
+        ),
     ),
 )
