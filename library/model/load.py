@@ -76,7 +76,7 @@ def load(
     from library.model.text.tokenizer import ClipTokenizer
 
     facts = inspect(path_or_id, option)
-    check_flags(facts, v2, v_parameterization, str(vae) if vae else None)
+    check_flags(facts, v2, v_parameterization, str(vae) if vae else None, warns=False)  # each script has warned before
     storage = Storage(dtype or torch.float32, vae_dtype or dtype or torch.float32, device)
     if facts.layout == "diffusers":
         facts = replace(facts, path=locate(str(path_or_id), option))

@@ -62,8 +62,9 @@ def check_flags(
     vae: str | None = None,
     clip_skip: int | None = None,
     train_inpainting: bool | None = None,
+    warns: bool = True,
 ) -> None:
-    """Raise UserError if the flags contradict the weights or there is no VAE; warn if they only look unusual.
+    """Raise UserError if the flags contradict the weights or there is no VAE; with `warns`, warn if they only look unusual.
 
     `train_inpainting` None accepts inpainting models and others.
     """
@@ -98,7 +99,7 @@ def check_flags(
         problems.append(coded("MODEL-008", f"{model} has no VAE; set one with --vae"))
     if problems:
         raise UserError(*problems)
-    if v_parameterization and "v_prediction" not in family.predictions and facts.prediction is None:
+    if warns and v_parameterization and "v_prediction" not in family.predictions and facts.prediction is None:
         log.warning("--v_parameterization without --v2: few v1 models predict velocity; remove it unless you know that this one does")
 
 

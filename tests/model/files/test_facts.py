@@ -14,6 +14,7 @@ from safetensors.torch import load_file, save_file
 from library.errors import Problem, UserError
 from library.model.family import V1, V2
 from library.model.files.facts import check_flags, inspect
+from library.model.load import load
 from tests.messages import refusal, refused
 from tests.small_models import write_checkpoint, write_diffusers
 
@@ -97,6 +98,9 @@ def test_flags_that_contradict_the_weights_are_told(version, v2, v_parameterizat
 def test_v_parameterization_without_v2_is_allowed_with_a_warning(checkpoints, heard):
     check_flags(inspect(checkpoints["v1"]), False, True)
     assert "--v_parameterization without --v2" in heard.text
+    heard.clear()
+    load(checkpoints["v1"], v_parameterization=True)  # what each script does next
+    assert "without --v2" not in heard.text
 
 
 @pytest.mark.parametrize("kind", ["v1", "folder"])
