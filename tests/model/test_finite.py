@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import math
 from pathlib import Path
 
@@ -11,6 +10,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from library.model.load import load
+from tests.listening import Heard
 from tests.messages import message, refused
 from tests.small_models import write_checkpoint
 
@@ -51,8 +51,7 @@ def test_a_number_that_half_precision_cannot_hold_is_refused_there(sound: Path) 
 @pytest.mark.parametrize(
     "name", ["first_stage_model.decoder.conv_out.bias", "cond_stage_model.transformer.text_model.embeddings.token_embedding.weight"]
 )
-def test_what_training_may_not_use_is_a_warning(name: str, sound: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_what_training_may_not_use_is_a_warning(name: str, sound: Path, heard: Heard) -> None:
     with_number(sound, name, math.nan)
-    with caplog.at_level(logging.WARNING):
-        load(sound)
-    message(caplog.text, sound.name, "not finite", "use another file")
+    load(sound)
+    message(heard.text, sound.name, "not finite", "use another file")

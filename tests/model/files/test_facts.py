@@ -97,10 +97,8 @@ def test_flags_that_contradict_the_weights_are_told(version, v2, v_parameterizat
 
 def test_v_parameterization_without_v2_is_allowed_with_a_warning(checkpoints, heard):
     check_flags(inspect(checkpoints["v1"]), False, True)
-    assert "--v_parameterization without --v2" in heard.text
-    heard.clear()
     load(checkpoints["v1"], v_parameterization=True)  # what each script does next
-    assert "without --v2" not in heard.text
+    assert heard.text.count("--v_parameterization without --v2") == 1
 
 
 @pytest.mark.parametrize("kind", ["v1", "folder"])
