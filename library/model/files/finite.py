@@ -23,6 +23,7 @@ def check_finite(weights: Mapping[str, Tensor], where: str) -> None:
     """
     import torch
 
+    weights = {name: tensor for name, tensor in weights.items() if not tensor.is_meta}
     if not weights:
         return
     extremes = torch.stack([torch.stack(torch.aminmax(tensor)).float().cpu() for tensor in weights.values()])

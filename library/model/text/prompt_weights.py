@@ -25,41 +25,52 @@ def parse(caption: str) -> list[tuple[str, float]]:
     [('a ', 1.0), ('cat', 1.5), (' on [grass', 1.0)]
     """
     texts: list[str] = []
-    weights: list[float] = []
     open_at: list[tuple[str, int]] = []  # open brackets, and the index of their literal text
-
-    def add(text: str) -> None:
-        texts.append(text)
-        weights.append(1.0)
+    is_open = {"(": 0, "[": 0}  # how many of each kind
+    inside: dict[int, tuple[int, float]] = {}  # index of a closed pair's first text -> index after its last, and its weight
+    add = texts.append
 
     def close(bracket: str, factor: float, literal: str) -> None:
-        if not any(sign == bracket for sign, _ in open_at):
+        if not is_open[bracket]:
             add(literal)
             return
-        while (opened := open_at.pop())[0] != bracket:
-            pass  # an unclosed bracket of the other kind stays literal
-        texts[opened[1]] = ""
-        for place in range(opened[1], len(weights)):
-            weights[place] = max(-LARGEST, min(LARGEST, weights[place] * factor))
+        opened = ""
+        while opened != bracket:  # an unclosed bracket of the other kind stays literal
+            opened, first = open_at.pop()
+            is_open[opened] -= 1
+        texts[first] = ""
+        inside[first] = len(texts), factor
 
     for piece in _PIECE.findall(caption):
         if piece in "([":
             open_at.append((piece, len(texts)))
+            is_open[piece] += 1
             add(piece)
         elif piece == ")":
             close("(", UP, piece)
         elif piece == "]":
             close("[", DOWN, piece)
         elif piece.startswith(":") and piece.endswith(")"):
-            if any(sign == "(" for sign, _ in open_at):
-                close("(", float(piece[1:-1]), piece)
-            else:
-                add(piece)
+            close("(", float(piece[1:-1]), piece)
         elif len(piece) == 2 and piece[0] == "\\":
             add(piece[1])
         else:
             add(piece)
-    return _joined(texts, weights)
+    return _joined(texts, _weights(len(texts), inside))
+
+
+def _weights(count: int, inside: dict[int, tuple[int, float]]) -> list[float]:
+    """The weight of each text: the product of the pairs around it."""
+    weights = []
+    around = [(count, 1.0)]  # the pairs that are open here: where each ends, and the product up to it
+    for place in range(count):
+        while around[-1][0] <= place:
+            around.pop()
+        if place in inside:
+            end, factor = inside[place]
+            around.append((end, max(-LARGEST, min(LARGEST, around[-1][1] * factor))))
+        weights.append(around[-1][1])
+    return weights
 
 
 def _joined(texts: list[str], weights: list[float]) -> list[tuple[str, float]]:

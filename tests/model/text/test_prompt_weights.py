@@ -48,7 +48,7 @@ def test_what_is_no_number_is_no_weight():
     assert parse("(a:b)") == [("a:b", 1.1)]
 
 
-@pytest.mark.parametrize("caption", ["(a:" + "9" * 400 + ")", "(" * 9_000 + "a" + ")" * 9_000, "((a:-99999):99999)"])
+@pytest.mark.parametrize("caption", ["(a:" + "9" * 400 + ")", "(" * 50_000 + "a" + ")" * 50_000, "((a:-99999):99999)"])
 def test_no_weight_is_too_large_for_half_precision(caption):
     ((text, weight),) = parse(caption)
     assert (text, abs(weight)) == ("a", LARGEST)
