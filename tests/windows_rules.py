@@ -16,6 +16,7 @@ from pathlib import Path
 
 _FORBIDDEN = frozenset('<>:"|?*\\') | {chr(number) for number in range(32)}
 _DEVICES = frozenset({"con", "prn", "aux", "nul"} | {f"{port}{number}" for port in ("com", "lpt") for number in "123456789¹²³"})
+_TIDIES = (os.path.join("_pytest", "tmpdir.py"), os.path.join("_pytest", "pathlib.py"))
 _state: dict[str, str] = {}  # "folder": below which the rules are kept; empty where they are not
 _hooked: list[bool] = []
 _list = os.listdir  # not one that a test has put there to count
@@ -72,8 +73,18 @@ def _look(event: str, arguments: tuple) -> None:
         _removed(source, "renamed")
         _removed(target, "replaced")
         _created(target)
-    elif event in ("os.remove", "os.rmdir"):
+    elif event == "os.remove" and not _tidied_up():  # a folder that can be removed is empty
         _removed(_full(arguments[0], arguments[1]), "removed")
+
+
+def _tidied_up() -> bool:
+    """Whether pytest removes the folder of a test that is over: thousands of files, and no fault would be seen."""
+    frame = sys._getframe(2)
+    while frame is not None:
+        if frame.f_code.co_filename.endswith(_TIDIES):
+            return True
+        frame = frame.f_back
+    return False
 
 
 def _full(path: str | bytes | os.PathLike, folder: int) -> str:
@@ -92,7 +103,7 @@ def _created(path: str, truncated: bool = False) -> None:
     for name in path[len(_state["folder"]) :].split(os.sep):
         if fault := name_fault(name):
             raise OSError(errno.EINVAL, f"Windows has no such names, because of {fault}", path)
-    if truncated and _in_use(path, mapped_only=True):
+    if truncated and os.path.lexists(path) and _in_use(path, mapped_only=True):
         raise OSError(errno.EINVAL, "Windows cuts no file that is mapped into memory", path)
 
 
@@ -104,9 +115,11 @@ def _removed(path: str, how: str) -> None:
 def _in_use(path: str, mapped_only: bool = False) -> str | None:
     """How this process uses the file, or a file in the folder: "open" or "mapped" with its name; None where it does not."""
     inside = path + os.sep
-    with open("/proc/self/maps", encoding="utf-8", errors="surrogateescape") as maps:
-        for line in maps:
-            name = line[73:].rstrip("\n")
+    with open("/proc/self/maps", "rb") as file:
+        maps = file.read()
+    if os.fsencode(path) in maps:  # rarely: the lines are looked at only then
+        for line in maps.decode(errors="surrogateescape").splitlines():
+            name = line[73:]
             if name == path or name.startswith(inside):
                 return f"mapped ({name})"
     if mapped_only:
