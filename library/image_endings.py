@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 
-from library.words import counted
+from library.words import counted, ranked
 
 _ALWAYS = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff")
 _BY_MODULE = (  # endings that are readable if one of these modules is installed
@@ -69,7 +69,7 @@ def unread_pictures(names: Iterable[str]) -> Counter[str]:
 
 def listed(endings: Counter[str]) -> str:
     """'3 .heic, 1 .jxl'"""
-    return ", ".join(f"{count} {ending}" for ending, count in endings.most_common())
+    return ", ".join(f"{count} {ending}" for ending, count in ranked(endings))
 
 
 def remedy(endings: Counter[str]) -> str:

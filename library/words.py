@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 
 def in_words(size: float) -> str:
     """Bytes in readable units: 1.5 GiB."""
@@ -15,6 +17,11 @@ def in_words(size: float) -> str:
 def counted(number: int, noun: str, plural: str | None = None) -> str:
     """'1 image', '2 images'."""
     return f"{number} {noun if number == 1 else plural or noun + 's'}"
+
+
+def ranked(counts: Mapping[str, int]) -> list[tuple[str, int]]:
+    """Names with their counts, largest first and equal ones by name: file systems list files in different orders."""
+    return sorted(counts.items(), key=lambda item: (-item[1], item[0]))
 
 
 def verb(number: float, singular: str, plural: str) -> str:

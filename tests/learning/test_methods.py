@@ -18,7 +18,8 @@ NEW_WORD = f"a {lessons.WORD} on a white background"
 NEW_COLOUR = "a teal square on a yellow background"  # no square was among the teal shapes
 
 
-@THREE_SEEDS
+@pytest.mark.slow  # fine-tuning, below, teaches a whole model in every run of the tests
+@pytest.mark.parametrize("seed", [1, 2, 3])
 def test_dreambooth_learns_a_subject(seed: int, learnt: Learnt, drawn: Drawn) -> None:
     model = learnt("captions_with_regularization", seed, script=lessons.DREAMBOOTH_BY_CAPTIONS)
     assert share(drawn(None, SUBJECT), is_subject) <= 0.1
@@ -59,7 +60,10 @@ def test_a_word_is_found_for_an_unseen_subject_by_a_model_that_does_not_change(
     assert share(drawn(word, OTHER), is_what(OTHER)) >= 0.9
 
 
-@pytest.mark.parametrize("script", [lessons.DREAMBOOTH, lessons.INVERSION], ids=["dreambooth", "textual_inversion"])
+@pytest.mark.parametrize(
+    "script",
+    [pytest.param(lessons.DREAMBOOTH, id="dreambooth", marks=pytest.mark.slow), pytest.param(lessons.INVERSION, id="textual_inversion")],
+)
 def test_without_a_learning_rate_nothing_is_learnt(script: lessons.Script, learnt: Learnt, drawn: Drawn) -> None:
     """The control of the tests above. (A rate of exactly 0 is refused.)"""
     way, prompt = ("captions_with_the_word", NEW_WORD) if script is lessons.INVERSION else ("class_and_identifier", SUBJECT)

@@ -12,7 +12,7 @@ from library.image_endings import remedy, unread_pictures
 from library.options.suggest import backslash_hint
 from library.paths.listing import listing
 from library.paths.look import exists, expanded, is_folder
-from library.words import counted, named
+from library.words import counted, named, ranked
 
 _BLANKS = " \t\u00a0\u3000"
 _QUOTES = "'\"“”„‘’‚`"
@@ -89,7 +89,7 @@ def other_files(folder: Path) -> str:
         return f"it contains only pipes, sockets or devices: {named(list(here.special))}"
     if not endings:
         return "it is empty"
-    listed = [f"{count} {ending}" for ending, count in endings.most_common()]
+    listed = [f"{count} {ending}" for ending, count in ranked(endings)]
     pictures = unread_pictures(files)
     instead = f"; {remedy(pictures)}" if pictures else ""
     return f"it contains {named(listed, 4)} {'file' if endings.total() == 1 else 'files'}{instead}"

@@ -14,7 +14,7 @@ from library.image_endings import listed, remedy, unread_pictures
 from library.parsing.signs import not_latin
 from library.parsing.toml_text import escaped_string, toml_string
 from library.paths.shell_words import shell_word
-from library.words import counted, cut, named
+from library.words import counted, cut, named, ranked
 
 # Files that tools leave next to images and that are not captions.
 _NO_CAPTIONS = IMAGE_EXTENSIONS | {".npz", ".json", ".jsonl", ".safetensors", ".db", ".ini", ".toml", ".zip", ".bak", ".tmp"}
@@ -94,7 +94,7 @@ def without_caption(
     """Images without a caption file: an error without class_tokens, a finding if there are captions with another extension."""
     others = _other_extensions(without, names)
     key = "--caption_extension " if subset.place.startswith("--") else "caption_extension = "
-    listed = ", ".join(f"{count} {ending}" for ending, count in others.most_common(3))
+    listed = ", ".join(f"{count} {ending}" for ending, count in ranked(others)[:3])
     files = "file is" if others.total() == 1 else "files are"
     use = _use(others, key, subset.caption_extension if len(without) < len(images) else None)
     beside = f"{listed} {files} next to them: {use}" if others else ""
@@ -125,7 +125,7 @@ def _use(others: Counter[str], key: str, in_use: str | None) -> str:
     """How to have captions with the extensions `others` read, without losing those with `in_use`; '' if there are none."""
     if not others:
         return ""
-    first = others.most_common(1)[0][0]
+    first = ranked(others)[0][0]
     written = shell_word if key.startswith("--") else escaped_string
     spellings = sorted(ending for ending in others if ending.lower() == first.lower())
     if in_use is not None:

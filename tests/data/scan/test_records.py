@@ -145,7 +145,7 @@ def test_pictures_of_kinds_that_cannot_be_read_are_counted_by_ending_in_the_run(
     for name in ("b.jxl", "c.JXL", "d.psd", "e.jfif", "._f.jxl", "notes.txt"):
         (tmp_path / "set" / name).write_bytes(b"x")
     findings = scan(read(tmp_path, one_folder(tmp_path / "set"))).findings
-    line = message(findings, f"'{tmp_path / 'set'}'", "2 .jxl, 1 .psd, 1 .jfif (b.jxl, c.JXL, d.psd and 1 more)")
+    line = message(findings, f"'{tmp_path / 'set'}'", "2 .jxl, 1 .jfif, 1 .psd (b.jxl, c.JXL, d.psd and 1 more)")
     message([line], ".png or .jpg", "pillow-jxl-plugin")
 
 
