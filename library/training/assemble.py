@@ -153,7 +153,7 @@ def _optimizer(run: RunStart, groups: list[dict[str, Any]], steps: int | None = 
     fused = training.mixed_precision != "fp16"
     name = chosen_name(settings)
     rounding_seed = run.state.seed if training.full_fp16 or training.full_bf16 else None
-    optimizer = make_optimizer(name, groups, settings.learning_rate, settings.optimizer_args, fused, rounding_seed)
+    optimizer = make_optimizer(name, groups, settings.learning_rate, settings.optimizer_args, fused, rounding_seed, run.device)
     schedule = make_schedule(
         optimizer.optimizer,
         settings.lr_scheduler,

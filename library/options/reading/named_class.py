@@ -76,8 +76,10 @@ def check_arguments(
 
 def _other_form(value: object, default: object) -> str:
     """What is expected if the value has another form than the class's default; "" for the same form and where a default says nothing."""
+    if value is None:
+        return ""
     if isinstance(default, bool):
-        return "" if value is None or isinstance(value, bool) else "True or False"
+        return "" if isinstance(value, bool | int) and value in (0, 1) else "True or False"
     if isinstance(default, int | float):
         return f"a number, such as {default}" if isinstance(value, str) else ""
     if isinstance(default, tuple) and default and all(part is None or isinstance(part, int | float) for part in default):

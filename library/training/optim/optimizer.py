@@ -63,12 +63,14 @@ def make_optimizer(
     args: Sequence[str] | None = None,
     fused: bool = True,
     rounding_seed: int | None = None,
+    device: torch.device | None = None,
 ) -> BuiltOptimizer:
     """The optimizer `name` (a row of the table, a class of torch.optim, or module.Class) over `param_groups`.
 
     Groups are {"params": …, "lr": …}; one without "lr" gets `learning_rate`. `args` are `key=value` texts. `fused=False` avoids torch's
     fused kernels, which hide from the gradient scaler that an update was skipped. With `rounding_seed` the parameters are in 16 bits: steps
-    are computed in float32 and rounded at random from that seed. Raises UserError.
+    are computed in float32 and rounded at random from that seed. `device` is where the run trains, if the parameters are elsewhere.
+    Raises UserError.
     """
     row, target = _find(name)
     arguments = parse_arguments(_ARGS, args)
@@ -94,7 +96,7 @@ def make_optimizer(
         groups = [{key: value for key, value in group.items() if key != "lr"} for group in groups]
         notes.append(f"{row.name} finds its own learning rate: the given rates are ignored, and --lr_scheduler is adafactor")
     kind_of = with_split_groups(target) if splits else target
-    optimizer = _build(row, kind_of, groups, rate, {**row.fixed, **arguments}, fused, rounding_seed is not None, bool(args))
+    optimizer = _build(row, kind_of, groups, rate, {**row.fixed, **arguments}, fused, rounding_seed is not None, bool(args), device)
     if rounding_seed is not None:
         _settle_rounding(row, target, optimizer, rounding_seed)
     if kind == "factor":
@@ -266,6 +268,7 @@ def _build(
     fused: bool,
     in_float32: bool,
     tried: bool,
+    device: torch.device | None,
 ) -> Optimizer:
     """Construct the optimizer; an error of its class, or of its first step with `tried`, becomes a UserError with its message."""
     kind = with_float32_steps(target) if in_float32 else target
@@ -275,7 +278,7 @@ def _build(
     for way in ways:
         try:
             optimizer: Optimizer = kind([dict(group) for group in groups], lr=rate, **way)
-            problem = first_step_fault(partial(target, lr=rate, **way), groups) if tried else ""
+            problem = first_step_fault(partial(target, lr=rate, **way), groups, device) if tried else ""
             if not problem:
                 return optimizer
         except (TypeError, ValueError, AssertionError, RuntimeError, SystemExit) as error:

@@ -128,6 +128,7 @@ def test_kernels_that_hide_an_overflow_from_the_scaler_are_not_used_with_it(prec
         options=SimpleNamespace(optimizer=OptimizerOptions(), training=TrainingOptions(mixed_precision=precision)),
         inputs=SimpleNamespace(plan=SimpleNamespace(updates=10, warmup=0)),
         state=SimpleNamespace(seed=1),
+        device=torch.device("cpu"),
     )
     built, _ = assemble._optimizer(run, [{"params": [torch.nn.Parameter(torch.ones(2))]}])
     assert bool(built.optimizer.defaults["fused"]) == (precision != "fp16")

@@ -1,8 +1,10 @@
 """--optimizer_args: read as values, handed to the optimizer, or refused with what it takes."""
 
 import re
+from typing import ClassVar
 
 import pytest
+import torch
 
 from library.errors import UserError
 from library.options.reading.named_class import parse_arguments
@@ -46,7 +48,8 @@ def test_unknown_arguments_are_refused_with_what_is_accepted():
         ("Lion", ["betas=2,3"], ("Lion",)),
         ("AdamW", ["betas=0.9,0.99,0.9"], ("betas", "AdamW expects 2 numbers, such as 0.9,0.999")),
         ("AdamW", ["weight_decay=nan"], ("weight_decay=nan", 0.01)),
-        ("AdamW", ["amsgrad=1"], ("amsgrad=1", "True or False")),
+        ("AdamW", ["amsgrad=2"], ("amsgrad=2", "True or False")),
+        ("AdamW", ["amsgrad=yes"], ("amsgrad=yes", "True or False")),
         ("AdaFactor", ["eps=1"], ("eps=1", "2 numbers, such as 1e-30,0.001")),
         ("SGDNesterov", ["nesterov=False"], ("SGDNesterov", "nesterov=True")),
         ("SGDNesterov", ["momentum=0"], ("SGD: Nesterov momentum requires a momentum",)),
@@ -96,3 +99,25 @@ def test_momentum_is_added_to_sgd_and_told_unless_it_is_given(name):
     assert built.notes == ()
     group = built.optimizer.param_groups[0]
     assert group.get("momentum", group.get("betas", (None,))[0]) == 0.5
+
+
+def test_a_number_that_stands_for_a_switch_is_taken_where_the_class_takes_it():
+    """As sd-scripts does: front-ends write 0 and 1."""
+    assert make_optimizer("Prodigy", Toy().groups(), 1.0, ["decouple=1", "safeguard_warmup=0"]).optimizer.param_groups[0]["decouple"] == 1
+    assert make_optimizer("AdaFactor", Toy().groups(), 1e-3, ["relative_step=0", "warmup_init=0"]).optimizer.param_groups[0]["lr"] == 1e-3
+
+
+class WhereItSteps(torch.optim.SGD):
+    """Notes the device of what it updates."""
+
+    seen: ClassVar[list[str]] = []
+
+    def step(self, closure=None):
+        self.seen.append(self.param_groups[0]["params"][0].device.type)
+
+
+def test_the_first_step_is_tried_on_the_device_of_the_run():
+    """`capturable=True`, and whole optimizers, work on a GPU only; the parameters of the check before the run are on the CPU."""
+    with pytest.raises(UserError):  # a device without numbers: what it would have computed is not known
+        make_optimizer(f"{__name__}.WhereItSteps", Toy().groups(), 1e-3, ["momentum=0.9"], device=torch.device("meta"))
+    assert WhereItSteps.seen == ["meta"]
