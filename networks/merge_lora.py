@@ -16,6 +16,7 @@ from library.options.reading.parse import parse
 from library.options.rules.declared_paths import own_input_faults
 from library.options.rules.tool_check import check_paths
 from library.options.tool_groups.lora import MergeLora
+from library.paths.faults import model_name_fault
 from library.words import counted
 
 if TYPE_CHECKING:
@@ -40,8 +41,8 @@ def main(argv: Sequence[str]) -> None:
         problems.append(coded("FILE-007", f"--save_to {save_to}: use a .safetensors, .ckpt or .pt file, or set --sd_model to merge into"))
     if merge.sd_model is None and merge.v2:
         problems.append(coded("OPT-008", "--v2: describes --sd_model, which is missing; remove it"))
-    if merge.sd_model is not None and save_to.suffix.lower() in (".pt", ".pth", ".bin"):
-        problems.append(coded("FILE-007", f"--save_to {save_to}: a model is saved as .safetensors or .ckpt, or a folder; rename it"))
+    if merge.sd_model is not None and (fault := model_name_fault(save_to)):
+        problems.append(fault.reworded(f"--save_to {fault}"))
     if merge.sd_model is not None:  # a model never takes a LoRA's place
         problems += own_input_faults(options, "save_to", ("sd_model",))
     if problems:

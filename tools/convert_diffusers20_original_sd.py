@@ -35,8 +35,6 @@ def main(argv: Sequence[str]) -> None:
 
 def _check(options: Convert) -> None:
     """Raise UserError for options that contradict each other or do not affect the output."""
-    from library.model.files.locate import WEIGHT_SUFFIXES
-
     to_file = options.models.model_to_save.suffix.lower() in FILES
     problems = []
     if sum((options.models.fp16, options.models.bf16, options.models.float)) > 1:
@@ -52,9 +50,7 @@ def _check(options: Convert) -> None:
     if to_file and options.models.v_parameterization:
         problems.append(coded("OPT-008", "--v_parameterization: single files do not record it; remove it"))
     target = options.models.model_to_save
-    if not to_file and target.suffix.lower() in WEIGHT_SUFFIXES:
-        problems.append(coded("FILE-007", f"model_to_save {target}: a model is saved as {' or '.join(FILES)}, or a folder; rename it"))
-    elif not to_file and is_folder(target) and not is_file(target / "model_index.json"):
+    if not to_file and is_folder(target) and not is_file(target / "model_index.json"):
         problems.append(coded("PATH-011", f"model_to_save {target}: already exists and is not a Diffusers model; name a new folder"))
     if problems:
         raise UserError(*problems)

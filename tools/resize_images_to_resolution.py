@@ -7,7 +7,6 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from library.console import log, run_script
-from library.errors import UserError, coded
 from library.options.reading.parse import parse
 from library.options.rules.tool_check import check_paths
 from library.options.tool_groups.preparation import ResizeImages
@@ -19,16 +18,12 @@ def main(argv: Sequence[str]) -> None:
     options = parse(ResizeImages, argv)
     choices = options.images
     check_paths(options)
-    from library.paths.writing import may_write
     from library.preparation.shrink import Shrink, read_resolutions, shrink_images
     from library.preparation.text_files import images_of
 
     resolutions = read_resolutions(choices.max_resolution)
     images = images_of(choices.src_img_folder, recursive=False, option="src_img_folder")
-    there = is_folder(choices.dst_img_folder)
-    if there and not may_write(choices.dst_img_folder):
-        raise UserError(coded("PATH-005", f"dst_img_folder: {choices.dst_img_folder}: no permission to write there; choose another folder"))
-    if there and choices.dst_img_folder.samefile(choices.src_img_folder):
+    if is_folder(choices.dst_img_folder) and choices.dst_img_folder.samefile(choices.src_img_folder):
         log.warning("dst_img_folder: is src_img_folder, which would mix the images with their copies; choose another folder")
     settings = Shrink(
         target=choices.dst_img_folder,

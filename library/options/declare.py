@@ -40,6 +40,7 @@ PathUse = typing.Literal[
     "new weights",  # written in one of the formats of a single file with weights
     "new text",  # written as text; never replaces a file that is not text
     "new folder",  # created, and written to
+    "new model",  # written as one file or as a Diffusers folder
     "new file or folder",  # one or the other is written
     "part of a name",  # of a file that is written
     "part of a path",  # of a folder created below another

@@ -14,6 +14,7 @@ from library.paths.opening import open_file
 from library.paths.writing import may_write
 
 _FILES = (".safetensors", ".ckpt", ".pt")  # extensions of single files with weights
+_NO_MODELS = (".pt", ".pth", ".bin")  # endings of weights that no whole model is saved with
 _SNIFFED = 1 << 16  # bytes read to see whether a file is text
 _DEPTH = 3  # levels of folders that are checked in a model or state
 _CODES = {
@@ -146,6 +147,18 @@ def new_file_or_folder_fault(path: Path | str) -> Problem | None:
     if look(path).thing is Thing.FILE:
         return coded("PATH-003", f"{shown(path)} is a file, and this name would make a folder; name a new folder")
     return new_folder_fault(path) if look(path).thing is Thing.FOLDER else new_file_fault(path)
+
+
+def new_model_fault(path: Path | str) -> Problem | None:
+    """The same for a whole model: one of two formats of a file, or a Diffusers folder."""
+    return model_name_fault(path) or new_file_or_folder_fault(path)
+
+
+def model_name_fault(path: Path | str) -> Problem | None:
+    """The error for the name of a model that ends like weights, but in no format of a model; it would become a folder, or None."""
+    if Path(path).suffix.lower() in _NO_MODELS:
+        return coded("FILE-007", f"{shown(path)}: a model is saved as .safetensors or .ckpt, or a folder; rename it")
+    return None
 
 
 def part_fault(text: str, folders: bool = False) -> Problem | None:

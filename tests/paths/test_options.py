@@ -23,7 +23,7 @@ from tests.paths.wrong_places import CODES, ONLY_READ, PARTS, another_user, in_t
 
 LONGEST_LINE = 900
 READ = ("file", "folder", "model", "folder that is filled")
-WRITTEN = ("new file", "new weights", "new text", "new folder", "new file or folder")
+WRITTEN = ("new file", "new weights", "new model", "new text", "new folder", "new file or folder")
 # Texts whose names sound like paths and that are none, or are names on the Hub.
 NO_PATHS = {
     "huggingface_path_in_repo",

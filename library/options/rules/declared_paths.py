@@ -20,6 +20,7 @@ _RULES: Mapping[PathUse, Callable[[str], Problem | None]] = {
     "new weights": faults.new_weights_fault,
     "new text": faults.new_text_fault,
     "new folder": faults.new_folder_fault,
+    "new model": faults.new_model_fault,
     "new file or folder": faults.new_file_or_folder_fault,
     "part of a name": faults.part_fault,
     "part of a path": lambda text: faults.part_fault(text, folders=True),

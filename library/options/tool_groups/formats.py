@@ -16,7 +16,7 @@ class ConvertOptions:
 
     model_to_load: str = word("A .ckpt or .safetensors file, a Diffusers folder or a hub id.", path="model")
     model_to_save: Path = word(
-        "What to write: a name that ends in .ckpt or .safetensors, or any other name for a Diffusers folder.", path="new file or folder"
+        "What to write: a name that ends in .ckpt or .safetensors, or any other name for a Diffusers folder.", path="new model"
     )
     v1: bool = opt(False, "The model is Stable Diffusion 1.x; not needed, but checked.")
     v2: bool = opt(False, "The model is Stable Diffusion 2.x; not needed, but checked.")
