@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from accelerate import Accelerator
-
 from library.console import log
 from library.data.batching.buckets import fill
 from library.data.config.blueprint import check_caching
@@ -15,11 +13,9 @@ from library.errors import UserError, coded
 from library.options.tool_groups.latents import CacheLatents
 from library.partial_faults import Faults
 from library.renaming import is_there
-from library.telling.environment import variables_named
-from library.training.caches.latents import exchange, make, vae_in
+from library.training.caches.latents import accelerator_for, exchange, make, vae_in
 from library.training.caches.prepare_latents import in_open_folders
 from library.training.planning.inputs import blueprint_of
-from library.training.precision import check_device
 from library.words import counted, named
 
 
@@ -52,9 +48,7 @@ def fill_cache(options: CacheLatents) -> None:
         log.info("latents of %s deleted", counted(remove_files(data), "image"))
         return
     assert model is not None
-    with variables_named():
-        accelerator = Accelerator()
-    check_device(model_options.mixed_precision, accelerator.device)
+    accelerator = accelerator_for(model_options.mixed_precision)
     vae, fingerprint, precision = vae_in(
         model, model_options.mixed_precision, "--vae" if model_options.vae else "--pretrained_model_name_or_path"
     )

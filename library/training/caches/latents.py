@@ -25,8 +25,9 @@ from library.model.bundle import moments
 from library.model.files.fingerprint import encoder_fingerprint
 from library.model.load import check_vae, load_vae
 from library.options.groups.data import DataOptions
+from library.telling.environment import variables_named
 from library.training.planning.source import Source
-from library.training.precision import frozen_dtype
+from library.training.precision import check_device, frozen_dtype
 from library.words import counted
 
 if TYPE_CHECKING:
@@ -133,6 +134,14 @@ def make(
     )
     vae.to("cpu")
     return cache
+
+
+def accelerator_for(mixed_precision: str) -> Accelerator:
+    """The device and the processes of a tool that encodes. Raises UserError if the device does not support the precision."""
+    with variables_named():
+        accelerator = Accelerator()
+    check_device(mixed_precision, accelerator.device)
+    return accelerator
 
 
 def exchange(accelerator: Accelerator) -> Callable[[Any], list[Any]] | None:

@@ -7,8 +7,6 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from accelerate import Accelerator
-
 from library.console import log
 from library.containers.arrays_file import read_arrays
 from library.data.batching.buckets import FilledData, fill
@@ -28,9 +26,7 @@ from library.options.tool_groups.latents import PrepareBucketsLatents, PrepareFi
 from library.partial_faults import Faults, in_writable_folders
 from library.paths.look import is_file
 from library.renaming import fits, is_there, too_long
-from library.telling.environment import variables_named
-from library.training.caches.latents import make, vae_in
-from library.training.precision import check_device
+from library.training.caches.latents import accelerator_for, make, vae_in
 from library.words import counted, named
 
 _ROOM = "free some space and start again with --skip_existing, which keeps finished ones"
@@ -49,9 +45,7 @@ def prepare(options: PrepareBucketsLatents) -> None:
     images = _images(table, files)
     faults = Faults()
     data = _filled(folder, images.values(), sizes, work.flip_aug, faults)
-    with variables_named():
-        accelerator = Accelerator()
-    check_device(work.mixed_precision, accelerator.device)
+    accelerator = accelerator_for(work.mixed_precision)
     vae, fingerprint, precision = vae_in(files.model_name_or_path, work.mixed_precision, "model_name_or_path")
     source = look(data, CacheRules(fingerprint, precision, file_of=_file_of(folder, files.recursive)))
     if work.skip_existing:
