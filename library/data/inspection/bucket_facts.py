@@ -74,20 +74,18 @@ def enlargement(record: ImageRecord, placement: Placement) -> float:
 
 def small_images(filled: FilledData) -> Iterator[Finding]:
     """Images with so few pixels that enlarging blurs them; those that are not enlarged are left out."""
-    few = [
-        record.path
+    files = {
+        record.path: record.size
         for record, placement in zip(filled.records, filled.placements, strict=True)
         if min(record.size) < SMALL_SIDE and enlargement(record, placement) > 1
-    ]
-    sizes = {record.path: record.size for record in filled.records}
-    files = [(path, sizes[path]) for path in dict.fromkeys(few)]
+    }
     if files:
-        shown = named([f"{path.name} ({width}×{height})" for path, (width, height) in files])
+        shown = named([f"{path.name} ({width}×{height})" for path, (width, height) in files.items()])
         yield Finding(
             WARNING,
             f"{counted(len(files), 'image')} with a side under {SMALL_SIDE} px: {shown}",
             "they look blurred when enlarged: use larger ones",
-            tuple(f"{path} ({width}×{height})" for path, (width, height) in files),
+            tuple(f"{path} ({width}×{height})" for path, (width, height) in files.items()),
         )
 
 

@@ -35,8 +35,9 @@ def visit_folders(blueprint: DatasetBlueprint, index: ScanIndex) -> None:
             names = index.names(subset.image_dir)
         except OSError:
             continue  # the scan reports the error
-        paths = [subset.image_dir / name for name in sorted(names) if names_image(name)]
-        for path, facts in in_threads([path for path in paths if not (index.known(path, Header) or index.known(path, Look))], _visit):
+        folder, images = subset.image_dir, sorted(name for name in names if names_image(name))
+        new = [folder / name for name in images if not (index.known_in(folder, name, Header) or index.known_in(folder, name, Look))]
+        for path, facts in in_threads(new, _visit):
             for fact in facts:
                 index.remember(path, fact)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from library.data.config.blueprint import SubsetOptions
@@ -116,9 +116,9 @@ def _tags(subset: SubsetOptions, records: list[ImageRecord]) -> Iterator[Finding
 
 def _images(records: Sequence[ImageRecord], index: ScanIndex) -> Iterator[Finding]:
     # images used by two datasets are decoded once, records with only latents not at all
-    first = {record.path: record for record in reversed(records) if is_image(record.path)}
-    images = sorted(first.values(), key=lambda record: record.path.as_posix())
-    headers = {record.path: index.fact(record.path, Header, read_header) for record in images}
+    first = {path: record for record in reversed(records) if is_image(path := record.path)}
+    images = dict(sorted(first.items(), key=lambda item: item[0].as_posix()))
+    headers = {path: index.fact(path, Header, read_header) for path in images}
 
     def those(condition: Callable[[Path, Header], bool]) -> list[Path]:
         return [path for path, header in headers.items() if condition(path, header)]
@@ -147,8 +147,8 @@ def _images(records: Sequence[ImageRecord], index: ScanIndex) -> Iterator[Findin
     yield from _looks(images, index)
 
 
-def _looks(images: list[ImageRecord], index: ScanIndex) -> Iterator[Finding]:
-    looks, broken = _look_at_all([record.path for record in images], index)
+def _looks(images: Mapping[Path, ImageRecord], index: ScanIndex) -> Iterator[Finding]:
+    looks, broken = _look_at_all(list(images), index)
     for path, reason in broken.items():
         line = coded("DATA-001", f"image {path}: cannot be decoded: {reason}; remove or replace it").line
         yield Finding.from_line(ERROR, line, (str(path),))
@@ -164,9 +164,12 @@ def _looks(images: list[ImageRecord], index: ScanIndex) -> Iterator[Finding]:
         "{} in a single colour",
         "remove them: they teach nothing",
     )
-    seen = [record for record in images if record.path in looks and not looks[record.path].flat]
-    candidates = [Candidate(record.path, record.size, index.length(record.path), looks[record.path].signature) for record in seen]
-    yield from _duplicates(seen, find_groups(candidates, lambda path: index.fact(path, Digest, _digest).sha256))
+    seen = [path for path in images if path in looks and not looks[path].flat]
+    candidates = [Candidate(path, images[path].size, index.length(path), looks[path].signature) for path in seen]
+    yield from _duplicates(
+        [(path, images[path].subset.is_reg) for path in seen],
+        find_groups(candidates, lambda path: index.fact(path, Digest, _digest).sha256),
+    )
 
 
 def _look_at_all(paths: list[Path], index: ScanIndex) -> tuple[dict[Path, Look], dict[Path, str]]:
@@ -193,14 +196,14 @@ def _look(path: Path) -> Look | str:
         return str(fault)
 
 
-def _duplicates(images: list[ImageRecord], groups: list[Group]) -> Iterator[Finding]:
-    """Findings on duplicates among images of the same kind, and on training images that are also regularization images."""
+def _duplicates(images: Sequence[tuple[Path, bool]], groups: list[Group]) -> Iterator[Finding]:
+    """Findings on duplicates among images of the same kind, and on training images that are also regularization images (True)."""
     both: list[list[Path]] = []
     same: list[list[Path]] = []
     alike: list[list[Path]] = []
     for group in groups:
-        kinds = {images[index].subset.is_reg for index in group.members}
-        (both if len(kinds) > 1 else same if group.identical else alike).append([images[index].path for index in group.members])
+        kinds = {images[index][1] for index in group.members}
+        (both if len(kinds) > 1 else same if group.identical else alike).append([images[index][0] for index in group.members])
     for level, duplicates, what, remedy in (
         (WARNING, both, "trained on and used as regularization images at once", "remove them from the regularization images"),
         (WARNING, same, "identical, to the last byte", "remove the copies; to give an image more weight, raise num_repeats"),

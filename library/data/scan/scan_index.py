@@ -87,12 +87,16 @@ class ScanIndex:
 
     def fact_in(self, folder: Path, name: str, kind: type[Kind], read: Callable[[Path], Kind]) -> Kind:
         """Like `fact`, for the file `name` in `folder`; builds its path only to read it."""
-        fact = self._known(self._folder(folder), name, kind)
+        fact = self.known_in(folder, name, kind)
         return self.fact(folder / name, kind, read) if fact is None else fact
 
     def known(self, path: Path, kind: type[Kind]) -> Kind | None:
         """The fact if the index has it for the current file, else None."""
         return self._known(*self._place(path), kind)
+
+    def known_in(self, folder: Path, name: str, kind: type[Kind]) -> Kind | None:
+        """Like `known`, for the file `name` in `folder`, without its path."""
+        return self._known(self._folder(folder), name, kind)
 
     def _known(self, folder: _Folder, name: str, kind: type[Kind]) -> Kind | None:
         if (fact := folder.facts.get((kind, name))) is not None:
